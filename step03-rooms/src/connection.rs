@@ -1,0 +1,275 @@
+//! One client: what it sends, what it is sent, and how it ends.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::mpsc::{Sender, UnboundedReceiver};
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use warp::ws::{Message, WebSocket};
+
+use crate::hub::Hub;
+use crate::names;
+use crate::outbox::{Outbox, Waiting};
+use crate::protocol::{self, ClientEvent, ErrorCode, ServerEvent};
+use crate::room::{self, Command};
+
+/// How long a client may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take: sending what is queued, our close frame, and waiting for the client to leave.
+const GOODBYE: Duration = Duration::from_secs(4);
+
+/// How long the socket stays open after a broken frame. To close it with bytes unread would reset
+/// it, and a reset can overtake the close frame we have just sent.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How many rooms one client may be in.
+const MAX_ROOMS: usize = 64;
+
+// ANCHOR: run
+/// Speaks with one client until it leaves, has to leave, or `stop` is cancelled.
+pub async fn run(socket: WebSocket, hub: Arc<Hub>, stop: CancellationToken) {
+    let (sink, incoming) = socket.split();
+    let (outbox, waiting) = Outbox::new();
+    let writer = tokio::spawn(write(sink, waiting));
+    let overflow = outbox.overflow();
+    let rooms = HashMap::new();
+    let mut client = Client { id: Uuid::new_v4(), name: None, incoming, outbox, hub, rooms };
+
+    let conversation = overflow.run_until_cancelled(client.converse());
+    let ending = match stop.run_until_cancelled(conversation).await {
+        Some(Some(ending)) => ending,
+        Some(None) => Ending::TooSlow,
+        None => Ending::Stopping,
+    };
+    tracing::info!(id = %client.id, name = client.name, ?ending, "disconnected");
+    client.leave(ending, writer).await;
+}
+
+/// Writes what waits in the queue to the socket, until nobody can put anything into it any more.
+async fn write(mut sink: SplitSink<WebSocket, Message>, mut waiting: UnboundedReceiver<Waiting>) {
+    while let Some((message, _share)) = waiting.recv().await {
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+// ANCHOR_END: run
+
+// ANCHOR: client
+/// The reading side of a connection.
+struct Client {
+    id: Uuid,
+    /// The name, once the client has said hello.
+    name: Option<String>,
+    incoming: SplitStream<WebSocket>,
+    outbox: Outbox,
+    hub: Arc<Hub>,
+    /// The rooms this client is in. Each sender keeps its room open.
+    rooms: HashMap<String, Sender<Command>>,
+}
+
+impl Client {
+    /// Waits for hello, then takes events until there are no more.
+    async fn converse(&mut self) -> Ending {
+        match timeout(HELLO, self.hello()).await {
+            Ok(Ok(name)) => self.chat(&name).await,
+            Ok(Err(ending)) => ending,
+            Err(_elapsed) => {
+                self.outbox.tell(ErrorCode::HelloFirst);
+                Ending::NoHello
+            }
+        }
+    }
+
+    /// Waits for a hello with a name that can be had, and gives that name.
+    async fn hello(&mut self) -> Result<String, Ending> {
+        loop {
+            let entered = match self.next_event().await? {
+                ClientEvent::Hello { name } => self.enter(&name),
+                _ => Err(ErrorCode::HelloFirst),
+            };
+            match entered {
+                Ok(name) => return Ok(name),
+                Err(error) => self.outbox.tell(error),
+            }
+        }
+    }
+
+    /// Takes a place in the hub.
+    fn enter(&mut self, name: &str) -> Result<String, ErrorCode> {
+        let name = names::normalize(name)?;
+        self.hub.enter(self.id, name.clone(), self.outbox.clone())?;
+        tracing::info!(id = %self.id, %name, "hello");
+        self.name = Some(name.clone());
+        Ok(name)
+    }
+
+    /// Takes events until the connection ends.
+    async fn chat(&mut self, name: &str) -> Ending {
+        loop {
+            let event = match self.next_event().await {
+                Ok(event) => event,
+                Err(ending) => return ending,
+            };
+            if let Err(error) = self.handle(event, name).await {
+                self.outbox.tell(error);
+            }
+            // Gives the writers a turn: someone who sends a thousand messages at once must not
+            // fill everyone's queue before it can empty.
+            yield_now().await;
+        }
+    }
+}
+// ANCHOR_END: client
+
+// ANCHOR: handle
+impl Client {
+    /// Does what one event asks for.
+    async fn handle(&mut self, event: ClientEvent, name: &str) -> Result<(), ErrorCode> {
+        let name = name.to_owned();
+        match event {
+            ClientEvent::Hello { .. } => Err(ErrorCode::Forbidden),
+            ClientEvent::Join { room } => self.join(room, name).await,
+            ClientEvent::Leave { room } => {
+                self.ask(&room, Command::Leave { name }).await?;
+                self.rooms.remove(&room);
+                Ok(())
+            }
+            ClientEvent::Message { room, text } => {
+                let text = protocol::trim(&text)?;
+                self.ask(&room, Command::Say { from: name, text }).await
+            }
+            ClientEvent::Typing { room } => self.ask(&room, Command::Typing { name }).await,
+            ClientEvent::Direct { to, text } => self.hub.direct(&name, &to, protocol::trim(&text)?),
+            ClientEvent::Rooms => {
+                self.outbox.tell(ServerEvent::Rooms { rooms: self.hub.list() });
+                Ok(())
+            }
+            ClientEvent::Unknown => Err(ErrorCode::UnknownType),
+        }
+    }
+
+    /// Joins a room, or asks it for `joined` once more.
+    async fn join(&mut self, room: String, name: String) -> Result<(), ErrorCode> {
+        room::check_name(&room)?;
+        if !self.rooms.contains_key(&room) && self.rooms.len() == MAX_ROOMS {
+            return Err(ErrorCode::TooManyRooms);
+        }
+        self.rooms.entry(room.clone()).or_insert_with_key(|room| self.hub.room(room));
+        self.ask(&room, Command::Join { name, outbox: self.outbox.clone() }).await
+    }
+
+    /// Sends a command to a room that this client is in.
+    async fn ask(&self, room: &str, command: Command) -> Result<(), ErrorCode> {
+        let commands = self.rooms.get(room).ok_or(ErrorCode::NotInRoom)?;
+        commands.send(command).await.map_err(|_| ErrorCode::NotInRoom)
+    }
+}
+// ANCHOR_END: handle
+
+// ANCHOR: leave
+impl Client {
+    /// Leaves the rooms and the hub, sends what is queued and the close frame, and waits for the client to go.
+    async fn leave(self, ending: Ending, mut writer: JoinHandle<()>) {
+        let Self { name, mut incoming, outbox, hub, rooms, .. } = self;
+        if let Some(name) = name {
+            for room in rooms.into_values() {
+                let _ = room.send(Command::Gone { name: name.clone() }).await;
+            }
+            hub.leave(&name);
+        }
+        if let Some(frame) = ending.close_frame() {
+            outbox.close(frame);
+        }
+        // With the clones that the rooms had, this was the last one: the writer empties the queue
+        // and ends.
+        drop(outbox);
+        let farewell = async {
+            let _ = (&mut writer).await;
+            while let Some(Ok(_)) = incoming.next().await {}
+        };
+        if timeout(GOODBYE, farewell).await.is_err() {
+            writer.abort();
+        }
+        if let Ending::Broken(_) = ending {
+            sleep(LINGER).await;
+        }
+    }
+}
+// ANCHOR_END: leave
+
+// ANCHOR: next
+impl Client {
+    /// The next event that can be read. What can't be read is answered with an error.
+    async fn next_event(&mut self) -> Result<ClientEvent, Ending> {
+        loop {
+            let message = match self.incoming.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return Err(Ending::of(&error)),
+                None => return Err(Ending::Left),
+            };
+            // The library answers pings and close frames by itself, as long as we keep reading.
+            if message.is_ping() || message.is_pong() || message.is_close() {
+                continue;
+            }
+            match protocol::decode(&message) {
+                Ok(event) => return Ok(event),
+                Err(error) => self.outbox.tell(error),
+            }
+            yield_now().await;
+        }
+    }
+}
+// ANCHOR_END: next
+
+// ANCHOR: ending
+/// Why a connection ended.
+#[derive(Debug)]
+enum Ending {
+    /// The client closed it, or is gone.
+    Left,
+    /// No hello in time.
+    NoHello,
+    /// The client's queue was full.
+    TooSlow,
+    /// The client broke the rules of WebSocket in the way that this close code says.
+    Broken(u16),
+    /// The server is stopping.
+    Stopping,
+}
+
+impl Ending {
+    /// What an error of the library means for the connection.
+    fn of(error: &warp::Error) -> Self {
+        let cause = error.source().and_then(|source| source.downcast_ref::<Error>());
+        match cause {
+            Some(Error::Capacity(_)) => Self::Broken(1009),
+            Some(Error::Utf8(_)) => Self::Broken(1007),
+            Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Self::Left,
+            Some(Error::Protocol(_)) => Self::Broken(1002),
+            _ => Self::Left,
+        }
+    }
+
+    /// The close frame that tells the client, if it can still hear it.
+    fn close_frame(&self) -> Option<Message> {
+        match self {
+            Self::Left => None,
+            Self::NoHello => Some(Message::close_with(1008u16, "hello is overdue")),
+            Self::TooSlow => Some(Message::close_with(4008u16, "too slow")),
+            Self::Broken(code) => Some(Message::close_with(*code, "")),
+            Self::Stopping => Some(Message::close_with(1001u16, "the server is stopping")),
+        }
+    }
+}
+// ANCHOR_END: ending

@@ -1,0 +1,253 @@
+//! What travels: one JSON object in each text message, with its `type` first.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use warp::ws::Message;
+
+// ANCHOR: client
+/// What a client may send.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientEvent {
+    /// "This is my name": the first event of every client.
+    Hello {
+        /// The name, as it was typed.
+        name: String,
+    },
+    /// "Let me into this room."
+    Join {
+        /// Which room; it is made if nobody is in it.
+        room: String,
+    },
+    /// "I leave this room."
+    Leave {
+        /// Which room.
+        room: String,
+    },
+    /// "Tell everyone in this room."
+    Message {
+        /// Which room.
+        room: String,
+        /// What to tell.
+        text: String,
+    },
+    /// "I am typing in this room."
+    Typing {
+        /// Which room.
+        room: String,
+    },
+    /// "Tell this user, and nobody else."
+    Direct {
+        /// The user's name.
+        to: String,
+        /// What to tell.
+        text: String,
+    },
+    /// "Which rooms are there?"
+    Rooms,
+    /// Any other `type`.
+    #[serde(other)]
+    Unknown,
+}
+// ANCHOR_END: client
+
+// ANCHOR: server
+/// What the server sends.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerEvent {
+    /// The answer to `hello`.
+    Welcome {
+        /// This connection.
+        id: Uuid,
+        /// The name, as everyone will see it.
+        name: String,
+    },
+    /// The answer to `join`.
+    Joined {
+        /// Which room.
+        room: String,
+        /// Everyone in it, the newcomer included.
+        members: Vec<String>,
+        /// The last messages, oldest first.
+        history: Vec<ServerEvent>,
+    },
+    /// The answer to `leave`.
+    Left {
+        /// Which room.
+        room: String,
+    },
+    /// Somebody else has joined a room.
+    MemberJoined {
+        /// Which room.
+        room: String,
+        /// Who.
+        name: String,
+    },
+    /// Somebody has left a room.
+    MemberLeft {
+        /// Which room.
+        room: String,
+        /// Who.
+        name: String,
+    },
+    /// Somebody said something in a room.
+    Message {
+        /// Which room.
+        room: String,
+        /// This message.
+        id: Uuid,
+        /// Who said it.
+        from: String,
+        /// What they said.
+        text: String,
+        /// When the server took it, in milliseconds since 1970, as in `Date.now()`.
+        at: u64,
+    },
+    /// Somebody else is typing in a room.
+    Typing {
+        /// Which room.
+        room: String,
+        /// Who.
+        name: String,
+    },
+    /// Somebody said something to one user. Both of them get it.
+    Direct {
+        /// This message.
+        id: Uuid,
+        /// Who said it.
+        from: String,
+        /// To whom.
+        to: String,
+        /// What they said.
+        text: String,
+        /// When the server took it, in milliseconds since 1970, as in `Date.now()`.
+        at: u64,
+    },
+    /// The answer to `rooms`.
+    Rooms {
+        /// The rooms that have members, by name.
+        rooms: Vec<RoomInfo>,
+    },
+    /// The server could not do what the client asked. The connection stays open.
+    Error {
+        /// Which error it is, for programs.
+        code: ErrorCode,
+        /// The same in a sentence, for people.
+        message: &'static str,
+    },
+}
+
+/// A room, as the list of rooms shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RoomInfo {
+    /// Its name.
+    pub name: String,
+    /// How many are in it.
+    pub members: usize,
+}
+// ANCHOR_END: server
+
+// ANCHOR: errors
+/// Why an event was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Not a JSON object with the fields of its type.
+    BadJson,
+    /// A `type` that this server does not know.
+    UnknownType,
+    /// Something was sent before `hello`.
+    HelloFirst,
+    /// A second `hello`.
+    Forbidden,
+    /// A name against the rules.
+    BadName,
+    /// Somebody else has the name.
+    NameTaken,
+    /// A message without text.
+    EmptyText,
+    /// A message with too much text.
+    TextTooLong,
+    /// A room name against the rules.
+    BadRoom,
+    /// Something for a room that the client has not joined.
+    NotInRoom,
+    /// One room more than a connection may join.
+    TooManyRooms,
+    /// A direct message for a name that nobody here has.
+    NoSuchUser,
+}
+
+impl ErrorCode {
+    /// The sentence for people.
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::BadJson => "That is not a JSON object with the fields its type needs.",
+            Self::UnknownType => "This server does not know events of that type.",
+            Self::HelloFirst => "Say hello with a name first.",
+            Self::Forbidden => "You have said hello already.",
+            Self::BadName => "A name has 1 to 32 letters, digits, _ or -.",
+            Self::NameTaken => "Somebody here has that name.",
+            Self::EmptyText => "There is no text in that message.",
+            Self::TextTooLong => "A message has 2,000 characters at most.",
+            Self::BadRoom => "A room's name has 1 to 64 of the characters a-z, 0-9, _ and -.",
+            Self::NotInRoom => "You are not in that room.",
+            Self::TooManyRooms => "You are in 64 rooms already. Leave one first.",
+            Self::NoSuchUser => "Nobody here has that name.",
+        }
+    }
+}
+
+impl From<ErrorCode> for ServerEvent {
+    fn from(code: ErrorCode) -> Self {
+        Self::Error { code, message: code.sentence() }
+    }
+}
+// ANCHOR_END: errors
+
+// ANCHOR: travel
+/// Reads an event from a message.
+///
+/// # Errors
+/// `bad_json` or `unknown_type`.
+pub fn decode(message: &Message) -> Result<ClientEvent, ErrorCode> {
+    // A binary message has no text, and JSON is due.
+    let text = message.to_str().map_err(|()| ErrorCode::BadJson)?;
+    match serde_json::from_str(text) {
+        Ok(ClientEvent::Unknown) => Err(ErrorCode::UnknownType),
+        Ok(event) => Ok(event),
+        Err(_) => Err(ErrorCode::BadJson),
+    }
+}
+
+/// Writes an event into a message.
+pub fn encode(event: &ServerEvent) -> Message {
+    // Text, numbers and lists of them always have a JSON form: the default is never used.
+    Message::text(serde_json::to_string(event).unwrap_or_default())
+}
+
+/// The longest message text, in characters.
+const MAX_TEXT: usize = 2000;
+
+/// Takes the white space off both ends of a message's text.
+///
+/// # Errors
+/// `empty_text` or `text_too_long`.
+pub fn trim(text: &str) -> Result<String, ErrorCode> {
+    let text = text.trim();
+    match text.chars().count() {
+        0 => Err(ErrorCode::EmptyText),
+        1..=MAX_TEXT => Ok(text.to_owned()),
+        _ => Err(ErrorCode::TextTooLong),
+    }
+}
+
+/// The time in milliseconds since 1970, as in `Date.now()`.
+pub fn now() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
+// ANCHOR_END: travel
