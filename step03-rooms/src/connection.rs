@@ -25,8 +25,9 @@ use crate::room::{self, Command};
 /// How long a client may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// How long a goodbye may take: sending what is queued, our close frame, and waiting for the client to leave.
-const GOODBYE: Duration = Duration::from_secs(4);
+/// How long a goodbye may take: sending what is queued and our close frame, and waiting for the
+/// client to leave.
+const GOODBYE: Duration = Duration::from_secs(10);
 
 /// How long the socket stays open after a broken frame. To close it with bytes unread would reset
 /// it, and a reset can overtake the close frame we have just sent.

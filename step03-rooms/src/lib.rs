@@ -46,10 +46,11 @@ const DEFAULT: &str = "";
 /// All namespaces: the others are behind `/ws/` and their name.
 const NAMESPACES: [&str; 3] = [DEFAULT, "general", "staff"];
 
-/// How long HTTP requests that are under way may take once the server is stopping.
-const DRAIN: Duration = Duration::from_secs(4);
+/// How long clients may take to leave once the server is stopping.
+const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves the page and the chat until `stop` is cancelled and every client has heard goodbye.
+/// Serves the page and the chat until `stop` is cancelled. Then it returns when every client has
+/// heard goodbye, or after [`DRAIN`].
 pub async fn serve(listener: TcpListener, settings: Settings, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(settings.max_connections.into()));
     let all = settings.max_connections.into();
@@ -58,9 +59,14 @@ pub async fn serve(listener: TcpListener, settings: Settings, stop: Cancellation
     let server = warp::serve(routes).incoming(listener).graceful(stop.clone().cancelled_owned());
     let serving = tokio::spawn(server.run());
     stop.cancelled().await;
-    let _ = timeout(DRAIN, serving).await;
     // `run` does not wait for WebSockets: the last one has left when all slots are back.
-    let _all = slots.acquire_many(all).await;
+    let left = async {
+        let _ = serving.await;
+        let _ = slots.acquire_many(all).await;
+    };
+    if timeout(DRAIN, left).await.is_err() {
+        tracing::warn!("some clients did not leave in time");
+    }
 }
 
 /// Everything this server answers.
