@@ -1,0 +1,218 @@
+//! The loop that carries lines to the server and events to the screen, from hello to goodbye.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use client::{ClientEvent, Close, Connection, Error, Options, Reader, ServerEvent, Writer};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::arguments::Arguments;
+use crate::command::{self, Command};
+use crate::console::{Console, Input};
+use crate::display::Line;
+use crate::view::{Step, View};
+
+/// How long the server may take to answer before we take it for dead.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long our goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+// ANCHOR: run
+/// Connects, says hello, and talks until the person, the script or the server ends it.
+///
+/// # Errors
+/// A sentence that says what went wrong and what to do.
+pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let options = Options { origin: arguments.origin.clone(), ..Options::default() };
+    let mut connection = Connection::open_with(&arguments.url, &options).await?;
+    let view = match hello(&mut connection, &arguments.name).await {
+        Ok(view) => view,
+        Err(error) => {
+            let _ = connection.close().await;
+            return Err(error);
+        }
+    };
+
+    let (reader, writer) = connection.into_split();
+    let console = Console::open().context("can't use this terminal")?;
+    let mut conversation = Conversation { reader, writer, console, view, answer_due: None };
+    let result = conversation.hold(arguments.room.as_deref()).await;
+    conversation.leave().await;
+    result
+}
+
+/// Says hello, and waits until the server has taken the name.
+async fn hello(connection: &mut Connection, name: &str) -> anyhow::Result<View> {
+    connection.send(&ClientEvent::Hello { name: name.to_owned() }).await?;
+    timeout(ANSWER, welcome(connection, name)).await.with_context(|| {
+        let seconds = ANSWER.as_secs();
+        format!("the server has not answered hello within {seconds} seconds: is it a chat, and is it alive?")
+    })?
+}
+
+async fn welcome(connection: &mut Connection, wanted: &str) -> anyhow::Result<View> {
+    while let Some(event) = connection.next().await? {
+        match event {
+            ServerEvent::Welcome { name, users, .. } => return Ok(View::new(name, users)),
+            ServerEvent::Error { code, message } if code == "name_taken" || code == "bad_name" => {
+                bail!(
+                    "the server does not take the name {wanted:?}: {message} Choose another one with --name."
+                )
+            }
+            ServerEvent::Error { code, message } => {
+                bail!("the server does not let us in: {message} ({code})")
+            }
+            _ => {}
+        }
+    }
+    Err(ended(connection.closed()).into())
+}
+// ANCHOR_END: run
+
+// ANCHOR: conversation
+/// A conversation after the welcome.
+struct Conversation {
+    reader: Reader,
+    writer: Writer,
+    console: Console,
+    view: View,
+    /// Until when the server has to answer what we sent last.
+    answer_due: Option<Instant>,
+}
+
+impl Conversation {
+    /// Talks until somebody ends it. A line from a pipe waits for the answer to the one before, so
+    /// that a script's lines act in their order, and nothing is on its way when the pipe ends.
+    async fn hold(&mut self, room: Option<&str>) -> anyhow::Result<()> {
+        let greeting = self.view.greeting();
+        self.show(&greeting)?;
+        if let Some(room) = room {
+            self.act(Command::Join(room.to_owned())).await?;
+        }
+        let mut stop = pin!(stop_signal());
+        loop {
+            let due = self.answer_due.filter(|_| self.console.is_pipe());
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                // First, so that the screen keeps up with a server that never pauses.
+                input = self.console.next(), if due.is_none() => match input? {
+                    Input::Line(line) if self.typed(&line).await? => return Ok(()),
+                    Input::Line(_) => {}
+                    Input::End => return Ok(()),
+                },
+                event = self.reader.next() => self.heard(event)?,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    bail!("the server has not answered within {} seconds: the last line may be lost", ANSWER.as_secs())
+                }
+            }
+        }
+    }
+}
+// ANCHOR_END: conversation
+
+// ANCHOR: typed
+impl Conversation {
+    /// Does what a line asks for. Gives whether that was to leave.
+    async fn typed(&mut self, line: &str) -> anyhow::Result<bool> {
+        match command::parse(line) {
+            Ok(Some(command)) => return self.act(command).await,
+            Ok(None) => {}
+            Err(mistake) => self.show(&[Line::mistake(mistake.to_string())])?,
+        }
+        Ok(false)
+    }
+
+    async fn act(&mut self, command: Command) -> anyhow::Result<bool> {
+        match self.view.ask(command) {
+            Step::Send(event) => self.send(&event).await?,
+            Step::Show(lines) => self.show(&lines)?,
+            Step::Quit => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    async fn send(&mut self, event: &ClientEvent) -> anyhow::Result<()> {
+        let sent = timeout(ANSWER, self.writer.send(event)).await;
+        match sent.context("the server takes nothing more: it may be frozen")? {
+            Err(error @ Error::TooLong { .. }) => {
+                self.show(&[Line::mistake(format!("Not sent: {error}"))])?;
+            }
+            // If the connection is over, the reader tells why: the close frame is on its side.
+            Ok(()) | Err(_) => self.answer_due = Some(Instant::now() + ANSWER),
+        }
+        self.console.turn_to(self.view.current())?;
+        Ok(())
+    }
+}
+// ANCHOR_END: typed
+
+// ANCHOR: heard
+impl Conversation {
+    /// Shows what came from the server.
+    fn heard(&mut self, event: Result<Option<ServerEvent>, Error>) -> anyhow::Result<()> {
+        let event = match event {
+            Ok(Some(event)) => event,
+            Ok(None) => return Err(ended(self.reader.closed()).into()),
+            Err(error @ Error::BadEvent { .. }) => {
+                return self.show(&[Line::mistake(error.to_string())]);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if self.view.is_answer(&event) {
+            self.answer_due = None;
+        }
+        let lines = self.view.take(event);
+        self.show(&lines)
+    }
+
+    fn show(&mut self, lines: &[Line]) -> anyhow::Result<()> {
+        self.console.show(lines)?;
+        self.console.turn_to(self.view.current())?;
+        Ok(())
+    }
+}
+
+/// Why the server's side of the conversation has ended.
+fn ended(close: Option<&Close>) -> Error {
+    match close {
+        Some(close) => Error::Closed(close.clone()),
+        None => Error::Lost { problem: "it ended without a goodbye".to_owned() },
+    }
+}
+// ANCHOR_END: heard
+
+// ANCHOR: leave
+impl Conversation {
+    /// Gives the terminal back, says goodbye with code 1000, and waits for the server's goodbye.
+    async fn leave(self) {
+        let Self { mut reader, mut writer, console, .. } = self;
+        let _ = console.close();
+        // If the connection is over already, there is nobody to say goodbye to.
+        let _ = timeout(GOODBYE, async {
+            if writer.close().await.is_ok() {
+                while let Ok(Some(_)) = reader.next().await {}
+            }
+        })
+        .await;
+    }
+}
+
+/// Waits for Ctrl-C where no terminal makes a key of it, or for a request to end.
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+// ANCHOR_END: leave

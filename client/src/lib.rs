@@ -1,0 +1,17 @@
+//! A client for the chat: it opens a connection, sends events, and gives the events that come.
+//!
+//! In the order a message travels:
+//!
+//! - [`protocol`]: the events, as Rust types and as JSON;
+//! - [`connection`]: the WebSocket that carries them;
+//! - [`error`]: what can go wrong, in sentences for people.
+//!
+//! The program `chat` (`src/bin/chat/`) puts a terminal in front of it.
+
+pub mod connection;
+pub mod error;
+pub mod protocol;
+
+pub use connection::{Connection, Options, Reader, Writer};
+pub use error::{Close, Error};
+pub use protocol::{ClientEvent, RoomInfo, ServerEvent};

@@ -1,0 +1,355 @@
+//! The program `chat` against a scripted server, out of pipes: what it prints, and how it ends.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails, in its helpers, too"
+)]
+
+mod scripted;
+
+use std::process::Stdio;
+
+use scripted::{PATIENCE, nobody, raw_server, server};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// What a run of the program came to.
+struct Ended {
+    code: Option<i32>,
+    lines: Vec<String>,
+    stderr: String,
+}
+
+/// Starts the program as ada.
+fn start(url: &str, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_chat"))
+        .args(["--url", url, "--name", "ada"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the program has ended.
+async fn end(child: Child) -> Ended {
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("it hangs").unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    Ended {
+        code: output.status.code(),
+        lines: stdout.lines().map(str::to_owned).collect(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs the program with these lines on its stdin.
+async fn chat(url: &str, arguments: &[&str], typed: &str) -> Ended {
+    let mut child = start(url, arguments);
+    let mut stdin = child.stdin.take().unwrap();
+    // A program that ends early does not read all of it.
+    let _ = stdin.write_all(typed.as_bytes()).await;
+    drop(stdin);
+    end(child).await
+}
+
+/// Runs the program, and gives the sentence with which it fails.
+async fn failure(url: &str, arguments: &[&str]) -> String {
+    let ended = chat(url, arguments, "").await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "one sentence: {}", ended.stderr);
+    ended.stderr.trim_end().to_owned()
+}
+
+#[tokio::test]
+async fn lines_from_a_pipe_are_sent_in_order_and_all_come_back_before_the_goodbye() {
+    let (url, script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.let_into("lobby").await;
+        for text in ["hello", "bye"] {
+            let json = format!(r#"{{"type":"message","room":"lobby","text":"{text}"}}"#);
+            peer.expect(&json).await;
+            peer.say("lobby", "grace", "in between").await;
+            peer.say("lobby", "ada", text).await;
+        }
+        peer.closed().await
+    })
+    .await;
+    let ended = chat(&url, &["--room", "lobby"], "hello\n\n  bye").await;
+    assert_eq!(script.await.unwrap(), Some(1000));
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!(ended.lines[0], "* You are ada. /help lists the commands.");
+    assert_eq!(ended.lines[1], "* [lobby] You are in, with: ada");
+    let said: Vec<_> =
+        ended.lines[2..].iter().map(|line| line.split_once(" [").unwrap().1).collect();
+    let wanted = [
+        "lobby] grace: in between",
+        "lobby] ada: hello",
+        "lobby] grace: in between",
+        "lobby] ada: bye",
+    ];
+    assert_eq!(said, wanted);
+}
+
+#[tokio::test]
+async fn a_command_waits_for_the_answer_to_the_one_before() {
+    let (url, script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.let_into("rust").await;
+        peer.expect(r#"{"type":"direct","to":"grace","text":"psst"}"#).await;
+        peer.send(
+            r#"{"type":"error","code":"no_such_user","message":"Nobody here has that name."}"#,
+        )
+        .await;
+        peer.expect(r#"{"type":"rooms"}"#).await;
+        peer.send(r#"{"type":"rooms","rooms":[{"name":"rust","members":1}]}"#).await;
+        peer.expect(r#"{"type":"leave","room":"rust"}"#).await;
+        peer.send(r#"{"type":"left","room":"rust"}"#).await;
+        peer.closed().await
+    })
+    .await;
+    let typed =
+        "/join rust\n/who\n/msg grace psst\n/rooms\n/leave\nhi\n/dance\n/msg\n/quit\nnever\n";
+    let ended = chat(&url, &[], typed).await;
+    assert_eq!(script.await.unwrap(), Some(1000));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let wanted = [
+        "* [rust] You are in, with: ada",
+        "* [rust] ada",
+        "! Nobody here has that name.",
+        "* Rooms: rust (1)",
+        "* [rust] You have left",
+        "! You have no room to talk in: /join ROOM first, and /rooms shows which there are.",
+        "! There is no command /dance: /help lists them, and // sends a line that begins with a slash.",
+        "! Write it like this: /msg NAME TEXT",
+    ];
+    assert_eq!(ended.lines[1..], wanted);
+}
+
+#[tokio::test]
+async fn a_server_without_rooms_is_recognized() {
+    let (url, script) = server(async |mut peer| {
+        peer.welcome_to_everyone().await;
+        peer.expect(r#"{"type":"message","text":"hi"}"#).await;
+        peer.send(
+            r#"{"type":"message","id":"00000000-0000-0000-0000-000000000000","from":"ada","text":"hi","at":1700000000000}"#,
+        )
+        .await;
+        peer.closed().await
+    })
+    .await;
+    let ended = chat(&url, &["--room", "lobby"], "/who\nhi\n").await;
+    assert_eq!(script.await.unwrap(), Some(1000));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.lines[1], "* Here: ada, grace");
+    assert!(ended.lines[2].contains("rooms and direct messages come with milestone 3"));
+    assert_eq!(ended.lines[3], "* Here: ada, grace");
+    assert!(ended.lines[4].ends_with(" ada: hi"), "{}", ended.lines[4]);
+}
+
+#[tokio::test]
+async fn what_others_send_reaches_the_terminal_clean() {
+    let (url, _script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.let_into("lobby").await;
+        peer.say("lobby", "e\\u001b[31mve", "\x1b[2J\x07one\nline").await;
+        peer.send(r#"{"type":"user\u001b[2J"}"#).await;
+        peer.send("\x1b[2J is not JSON").await;
+        peer.expect(r#"{"type":"rooms"}"#).await;
+        peer.send(r#"{"type":"error","code":"x","message":"\u001b[2Jno"}"#).await;
+        peer.close(4999, "\x1b]0;title\x07").await
+    })
+    .await;
+    let mut child = start(&url, &["--room", "lobby"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"/rooms\n").await.unwrap();
+    let ended = end(child).await;
+    assert_eq!(ended.code, Some(1));
+    let all = ended.lines.join("\n") + &ended.stderr;
+    assert!(!all.contains('\x1b') && !all.contains('\x07'), "{all:?}");
+    assert!(all.contains("\u{FFFD}[2J\u{FFFD}one⏎line"), "{all:?}");
+    assert!(ended.stderr.contains("code 4999: for good, don't connect again (\u{FFFD}]0;title"));
+}
+
+#[tokio::test]
+async fn it_listens_as_long_as_the_pipe_is_open() {
+    let (url, script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.let_into("lobby").await;
+        peer.say("lobby", "grace", "are you there?").await;
+        peer.closed().await
+    })
+    .await;
+    let mut child = start(&url, &["--room", "lobby"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let heard = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.ends_with("grace: are you there?") {
+                return;
+            }
+        }
+        panic!("it ended");
+    };
+    timeout(PATIENCE, heard).await.unwrap();
+    drop(child.stdin.take());
+    assert_eq!(end(child).await.code, Some(0));
+    assert_eq!(script.await.unwrap(), Some(1000));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_ends_it_with_a_goodbye() {
+    for signal in ["-INT", "-TERM"] {
+        let (url, script) = server(async |mut peer| {
+            peer.welcome().await;
+            peer.let_into("lobby").await;
+            peer.closed().await
+        })
+        .await;
+        let mut child = start(&url, &["--room", "lobby"]);
+        let stdin = child.stdin.take();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // The second line is there once the loop, which hears signals, is running.
+        for _ in 0..2 {
+            timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        }
+        let pid = child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+        assert_eq!(end(child).await.code, Some(0), "{signal}");
+        assert_eq!(script.await.unwrap(), Some(1000), "{signal}");
+        drop(stdin);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_does_not_make_it_fail() {
+    let (url, script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.let_into("lobby").await;
+        peer.closed().await
+    })
+    .await;
+    let mut child = start(&url, &["--room", "lobby"]);
+    drop(child.stdout.take());
+    let ended = end(child).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    drop(script);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_an_error() {
+    let (url, _script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.let_into("lobby").await;
+        peer.expect(r#"{"type":"rooms"}"#).await;
+        peer.closed().await
+    })
+    .await;
+    let ended = chat(&url, &["--room", "lobby"], "/rooms\n").await;
+    assert_eq!(ended.code, Some(1));
+    let wanted = "chat: the server has not answered within 5 seconds: the last line may be lost\n";
+    assert_eq!(ended.stderr, wanted);
+}
+
+#[tokio::test]
+async fn a_line_that_is_not_text_is_one_sentence() {
+    let (url, script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.closed().await
+    })
+    .await;
+    let mut child = start(&url, &[]);
+    child.stdin.take().unwrap().write_all(b"caf\xe9\n").await.unwrap();
+    let ended = end(child).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.starts_with("chat: can't read the next line of stdin: "));
+    assert_eq!(script.await.unwrap(), Some(1000));
+}
+
+#[tokio::test]
+async fn nobody_listening_is_one_sentence() {
+    let said = failure(&nobody().await, &[]).await;
+    assert!(said.starts_with("chat: nobody is listening at 127.0.0.1:"), "{said}");
+}
+
+#[tokio::test]
+async fn refusals_are_one_sentence_each() {
+    let (url, _request) = raw_server("HTTP/1.1 403 Forbidden\r\n\r\n").await;
+    let said = failure(&url, &["--origin", "http://evil.example"]).await;
+    assert!(said.ends_with("HTTP 403: the server does not take connections from this origin"));
+
+    let (url, _request) = raw_server("HTTP/1.1 404 Not Found\r\n\r\n").await;
+    let said = failure(&url, &[]).await;
+    let wanted =
+        "HTTP 404: the server has nothing there; try /ws, or look at the namespace after /ws/";
+    assert!(said.ends_with(wanted), "{said}");
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_had_is_one_sentence() {
+    for (code, message) in [
+        ("name_taken", "Somebody here has that name."),
+        ("bad_name", "A name has 1 to 32 letters, digits, _ or -."),
+    ] {
+        let (url, script) = server(async move |mut peer| {
+            peer.expect(r#"{"type":"hello","name":"ada"}"#).await;
+            peer.send(&format!(r#"{{"type":"error","code":"{code}","message":"{message}"}}"#))
+                .await;
+            peer.closed().await
+        })
+        .await;
+        let wanted = format!(
+            r#"chat: the server does not take the name "ada": {message} Choose another one with --name."#
+        );
+        assert_eq!(failure(&url, &[]).await, wanted);
+        assert_eq!(script.await.unwrap(), Some(1000));
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_of_the_server_is_told_with_its_meaning() {
+    let (url, script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.let_into("lobby").await;
+        peer.close(1001, "the server is stopping").await
+    })
+    .await;
+    let mut child = start(&url, &["--room", "lobby"]);
+    let stdin = child.stdin.take();
+    let ended = end(child).await;
+    let wanted = "chat: the server closed the connection with code 1001: the server is going away (the server is stopping)\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), wanted));
+    assert_eq!(script.await.unwrap(), Some(1001));
+    drop(stdin);
+}
+
+#[tokio::test]
+async fn a_cut_wire_is_told() {
+    let (url, _script) = server(async |mut peer| {
+        peer.welcome().await;
+        peer.let_into("lobby").await;
+    })
+    .await;
+    let mut child = start(&url, &["--room", "lobby"]);
+    let stdin = child.stdin.take();
+    let ended = end(child).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.starts_with("chat: the connection was lost ("), "{}", ended.stderr);
+    drop(stdin);
+}
+
+#[tokio::test]
+async fn help_reads_as_documentation() {
+    let output = Command::new(env!("CARGO_BIN_EXE_chat")).arg("--help").output().await.unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for part in
+        ["--url <URL>", "--name <NAME>", "--room <ROOM>", "Examples:", "NO_COLOR", "Exit code:"]
+    {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+}

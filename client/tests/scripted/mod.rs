@@ -1,0 +1,140 @@
+//! A server that does what a test tells it to: one client, on a port of its own.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{WebSocketStream, accept_async};
+
+/// Longer than anything here takes; so that a broken test ends.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+const ID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The URL of a server that plays `script` with its first client, and the script's result.
+pub async fn server<F, T>(
+    script: impl FnOnce(Peer) -> F + Send + 'static,
+) -> (String, JoinHandle<T>)
+where
+    F: Future<Output = T> + Send,
+    T: Send + 'static,
+{
+    let (address, accepted) = listen().await;
+    let script = tokio::spawn(async move {
+        let socket = accept_async(accepted.await.unwrap()).await.unwrap();
+        timeout(PATIENCE, script(Peer { socket })).await.expect("the script hangs")
+    });
+    (format!("ws://{address}/ws"), script)
+}
+
+/// The URL of a server that answers its first client with these bytes and hangs up. Gives the request.
+pub async fn raw_server(answer: &'static str) -> (String, JoinHandle<String>) {
+    let (address, accepted) = listen().await;
+    let task = tokio::spawn(async move {
+        let mut stream = accepted.await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    (format!("ws://{address}/ws"), task)
+}
+
+/// A URL where nobody listens.
+pub async fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("ws://{}/ws", listener.local_addr().unwrap())
+}
+
+async fn listen() -> (String, JoinHandle<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (address, tokio::spawn(async move { listener.accept().await.unwrap().0 }))
+}
+
+/// The server's end of the connection.
+pub struct Peer {
+    socket: WebSocketStream<TcpStream>,
+}
+
+impl Peer {
+    /// Sends a text.
+    pub async fn send(&mut self, json: &str) {
+        self.send_raw(Message::text(json)).await;
+    }
+
+    /// Sends any message.
+    pub async fn send_raw(&mut self, message: Message) {
+        self.socket.send(message).await.unwrap();
+    }
+
+    /// Takes an event, which has to be this one.
+    pub async fn expect(&mut self, json: &str) {
+        let message = self.socket.next().await.expect("the client is gone").unwrap();
+        let wanted: Value = serde_json::from_str(json).unwrap();
+        let came: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        assert_eq!(came, wanted);
+    }
+
+    /// Takes hello from ada, and welcomes her the way a server with rooms does.
+    pub async fn welcome(&mut self) {
+        self.expect(r#"{"type":"hello","name":"ada"}"#).await;
+        self.send(&format!(r#"{{"type":"welcome","id":"{ID}","name":"ada"}}"#)).await;
+    }
+
+    /// Takes hello from ada, and welcomes her the way a server without rooms does.
+    pub async fn welcome_to_everyone(&mut self) {
+        self.expect(r#"{"type":"hello","name":"ada"}"#).await;
+        let users = r#"["ada","grace"]"#;
+        self.send(&format!(r#"{{"type":"welcome","id":"{ID}","name":"ada","users":{users}}}"#))
+            .await;
+    }
+
+    /// Takes ada's join, and lets her in.
+    pub async fn let_into(&mut self, room: &str) {
+        self.expect(&format!(r#"{{"type":"join","room":"{room}"}}"#)).await;
+        self.send(&format!(
+            r#"{{"type":"joined","room":"{room}","members":["ada"],"history":[]}}"#
+        ))
+        .await;
+    }
+
+    /// Says something in a room.
+    pub async fn say(&mut self, room: &str, from: &str, text: &str) {
+        let text = serde_json::to_string(text).unwrap();
+        self.send(&format!(
+            r#"{{"type":"message","room":"{room}","id":"{ID}","from":"{from}","text":{text},"at":1700000000000}}"#
+        ))
+        .await;
+    }
+
+    /// Says goodbye with a code, and waits for the client's.
+    pub async fn close(mut self, code: u16, reason: &'static str) -> Option<u16> {
+        let frame = CloseFrame { code: code.into(), reason: reason.into() };
+        self.send_raw(Message::Close(Some(frame))).await;
+        self.closed().await
+    }
+
+    /// Waits for the client's goodbye, and gives its code.
+    pub async fn closed(mut self) -> Option<u16> {
+        let mut code = None;
+        while let Some(Ok(message)) = self.socket.next().await {
+            match message {
+                Message::Close(frame) => code = frame.map(|frame| frame.code.into()),
+                other => panic!("wanted a goodbye, got {other:?}"),
+            }
+        }
+        code
+    }
+}
