@@ -3,8 +3,10 @@
 //! Run it with `cargo run -p step02-multiuser --example stop2`. A welcome lists everyone, a name
 //! can be had only once, and still nobody hears the others.
 
+// ANCHOR: new
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+// ANCHOR_END: new
 
 use futures_util::{SinkExt, StreamExt};
 use step02_multiuser::protocol::{self, ClientEvent, ErrorCode, ServerEvent};

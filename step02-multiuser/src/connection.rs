@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! One client: what it sends, what it is sent, and how it ends.
 
 use std::error::Error as _;
@@ -221,3 +222,4 @@ impl Ending {
     }
 }
 // ANCHOR_END: ending
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! Who is here, and how everyone hears everyone.
 
 use std::collections::HashMap;
@@ -88,3 +89,4 @@ fn broadcast(users: &HashMap<String, User>, event: &ServerEvent) {
     }
 }
 // ANCHOR_END: fan-out
+// ANCHOR_END: all

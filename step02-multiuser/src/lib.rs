@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! Milestone 2: a chat in which everyone hears everyone.
 //!
 //! Read the files in the order a message travels: [`settings`] and [`process`] start the program;
@@ -42,6 +43,7 @@ const MAX_WRITE_BUFFER: usize = 1024 * 1024;
 /// How long clients may take to leave once the server is stopping.
 const DRAIN: Duration = Duration::from_secs(5);
 
+// ANCHOR: serve
 /// Serves the page and the chat until `stop` is cancelled. Then it returns when every client has
 /// heard goodbye, or after [`DRAIN`].
 pub async fn serve(listener: TcpListener, settings: Settings, stop: CancellationToken) {
@@ -61,7 +63,9 @@ pub async fn serve(listener: TcpListener, settings: Settings, stop: Cancellation
         tracing::warn!("some clients did not leave in time");
     }
 }
+// ANCHOR_END: serve
 
+// ANCHOR: routes
 /// Everything this server answers.
 fn routes(
     settings: Settings,
@@ -97,6 +101,7 @@ fn upgrade(ws: Ws, hub: Arc<Hub>, slots: Arc<Semaphore>, stop: CancellationToken
         })
         .into_response()
 }
+// ANCHOR_END: routes
 
 /// Answers a request that no route took.
 async fn explain(rejection: Rejection) -> Result<impl Reply, Infallible> {
@@ -111,3 +116,4 @@ async fn explain(rejection: Rejection) -> Result<impl Reply, Infallible> {
     };
     Ok(reply::with_status(sentence, status))
 }
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! One client: what it sends, what it is sent, and how it ends.
 
 use std::collections::HashMap;
@@ -43,8 +44,10 @@ pub async fn run(socket: WebSocket, hub: Arc<Hub>, stop: CancellationToken) {
     let (outbox, waiting) = Outbox::new();
     let writer = tokio::spawn(write(sink, waiting));
     let overflow = outbox.overflow();
+    // ANCHOR: start
     let rooms = HashMap::new();
     let mut client = Client { id: Uuid::new_v4(), name: None, incoming, outbox, hub, rooms };
+    // ANCHOR_END: start
 
     let conversation = overflow.run_until_cancelled(client.converse());
     let ending = match stop.run_until_cancelled(conversation).await {
@@ -67,6 +70,7 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut waiting: UnboundedRe
 // ANCHOR_END: run
 
 // ANCHOR: client
+// ANCHOR: fields
 /// The reading side of a connection.
 struct Client {
     id: Uuid,
@@ -78,6 +82,7 @@ struct Client {
     /// The rooms this client is in. Each sender keeps its room open.
     rooms: HashMap<String, Sender<Command>>,
 }
+// ANCHOR_END: fields
 
 impl Client {
     /// Waits for hello, then takes events until there are no more.
@@ -274,3 +279,4 @@ impl Ending {
     }
 }
 // ANCHOR_END: ending
+// ANCHOR_END: all

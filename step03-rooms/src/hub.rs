@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! One namespace: who is here, and which rooms are open.
 
 use std::collections::HashMap;
@@ -134,3 +135,4 @@ impl Hub {
     }
 }
 // ANCHOR_END: rooms
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! Milestone 3: a chat with rooms, history, typing and direct messages.
 //!
 //! Read the files in the order a message travels: [`settings`] and [`process`] start the program;
@@ -40,11 +41,13 @@ const MAX_MESSAGE: usize = 64 * 1024;
 /// so this is room for the longest one, and for the pongs beside it.
 const MAX_WRITE_BUFFER: usize = 1024 * 1024;
 
+// ANCHOR: namespaces
 /// The namespace behind `/ws`.
 const DEFAULT: &str = "";
 
 /// All namespaces: the others are behind `/ws/` and their name.
 const NAMESPACES: [&str; 3] = [DEFAULT, "general", "staff"];
+// ANCHOR_END: namespaces
 
 /// How long clients may take to leave once the server is stopping.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -69,6 +72,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, stop: Cancellation
     }
 }
 
+// ANCHOR: routes
 /// Everything this server answers.
 fn routes(
     settings: Settings,
@@ -95,6 +99,7 @@ async fn find(namespaces: Arc<[(&str, Arc<Hub>)]>, name: String) -> Result<Arc<H
     let found = namespaces.iter().find(|(known, _)| *known == name);
     found.map(|(_, hub)| Arc::clone(hub)).ok_or_else(reject::not_found)
 }
+// ANCHOR_END: routes
 
 /// Turns a request into a WebSocket with a task of its own, if a slot is free.
 fn upgrade(ws: Ws, hub: Arc<Hub>, slots: Arc<Semaphore>, stop: CancellationToken) -> Response {
@@ -128,3 +133,4 @@ async fn explain(rejection: Rejection) -> Result<impl Reply, Infallible> {
     };
     Ok(reply::with_status(sentence, status))
 }
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! What travels: one JSON object in each text message, with its `type` first.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -251,3 +252,4 @@ pub fn now() -> u64 {
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 // ANCHOR_END: travel
+// ANCHOR_END: all

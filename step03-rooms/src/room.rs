@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! One room: a task that owns its members and its history.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,9 +16,11 @@ use crate::protocol::{ErrorCode, ServerEvent, encode, now};
 /// How many messages a newcomer gets to see.
 const HISTORY: usize = 50;
 
+// ANCHOR: inbox
 /// How many commands may wait for a room. A connection whose command finds no place waits, so it
 /// reads nothing more from its client: a flood is slowed down at its source.
 const INBOX: usize = 64;
+// ANCHOR_END: inbox
 
 // ANCHOR: command
 /// What a connection may ask of a room.
@@ -178,6 +181,7 @@ impl Room {
 }
 // ANCHOR_END: say
 
+// ANCHOR: check
 /// Checks a room's name.
 ///
 /// # Errors
@@ -190,6 +194,7 @@ pub fn check_name(name: &str) -> Result<(), ErrorCode> {
         Err(ErrorCode::BadRoom)
     }
 }
+// ANCHOR_END: check
 
 #[cfg(test)]
 mod tests {
@@ -205,3 +210,4 @@ mod tests {
         }
     }
 }
+// ANCHOR_END: all
