@@ -4,6 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 use warp::ws::Message;
 
@@ -217,7 +218,9 @@ impl From<ErrorCode> for ServerEvent {
 pub fn decode(message: &Message) -> Result<ClientEvent, ErrorCode> {
     // A binary message has no text, and JSON is due.
     let text = message.to_str().map_err(|()| ErrorCode::BadJson)?;
-    match serde_json::from_str(text) {
+    // First an object, then an event: serde alone would take the list ["hello","ada"] as well.
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(|_| ErrorCode::BadJson)?;
+    match serde_json::from_value(Value::Object(object)) {
         Ok(ClientEvent::Unknown) => Err(ErrorCode::UnknownType),
         Ok(event) => Ok(event),
         Err(_) => Err(ErrorCode::BadJson),
