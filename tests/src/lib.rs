@@ -1,0 +1,29 @@
+//! The black-box checks: what each milestone promises, played against a running server.
+//!
+//! They speak to a server as its clients do, through its public port, so that they fit every server
+//! that speaks the protocol: the milestones, their Node twins, the learner's own.
+//!
+//! - [`scenario`]: what a scenario is, and where to get those of a milestone;
+//! - [`step1`], [`step2`], [`step3`]: what each milestone promises. What several promise is told
+//!   once: [`frames`], [`process`], [`rules`];
+//! - [`scene`]: the server of a scenario. Its clients are a [`wire`], which sends and reads frame by
+//!   frame, or a [`client`](mod@client), which always reads and speaks in [`event`]s;
+//! - [`raw`]: the WebSocket under both, which can send what no library would;
+//! - [`program`] starts servers, [`proxy`] breaks the wire, [`journal`] keeps what was sent and received.
+
+pub mod client;
+pub mod echo;
+pub mod event;
+pub mod frames;
+pub mod journal;
+pub mod process;
+pub mod program;
+pub mod proxy;
+pub mod raw;
+pub mod rules;
+pub mod scenario;
+pub mod scene;
+pub mod step1;
+pub mod step2;
+pub mod step3;
+pub mod wire;

@@ -1,0 +1,110 @@
+//! Every scenario against every server: the milestones, and their Node twins.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tests::program::{Program, Running, workspace};
+use tests::scenario::{Needs, Outcome, Scenario, Target, of_milestone};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::OnceCell;
+
+/// Scenarios wait more than they work, so many run at once.
+const AT_ONCE: usize = 12;
+
+/// The milestones: the number, the package, its Node twin.
+const MILESTONES: [(u8, &str, &str); 3] = [
+    (1, "step01-echo", "tests/peers/step01.js"),
+    (2, "step02-multiuser", "tests/peers/step02.js"),
+    (3, "step03-rooms", "tests/peers/step03.js"),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("can't start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+
+    let mut trials = Vec::new();
+    for (number, package, twin) in MILESTONES {
+        let server = Server::new(package, Program::cargo_package(package), None);
+        trials.extend(of_server(number, &server, runtime.handle()));
+        let server = Server::new(twin, Program::node(twin), missing_for(twin));
+        trials.extend(of_server(number, &server, runtime.handle()));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What is missing to run a Node twin, if something is.
+fn missing_for(twin: &str) -> Option<String> {
+    let found = |path: PathBuf| path.exists();
+    let node = Command::new("node").arg("--version").stdout(Stdio::null()).status();
+    if node.is_err() {
+        Some("Node is not installed".to_owned())
+    } else if !found(workspace().join("tests/peers/node_modules")) {
+        Some("run `npm ci` in tests/peers first".to_owned())
+    } else if !found(workspace().join(twin)) {
+        Some(format!("{twin} is not there"))
+    } else {
+        None
+    }
+}
+
+/// A server that is started when the first scenario needs it, and shared by those that can share.
+struct Server {
+    name: String,
+    program: Program,
+    missing: Option<String>,
+    running: OnceCell<Running>,
+}
+
+impl Server {
+    fn new(name: &str, program: Program, missing: Option<String>) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), program, missing, running: OnceCell::new() })
+    }
+
+    /// The server a scenario is played at.
+    async fn target(&self, scenario: &Scenario) -> anyhow::Result<Target> {
+        if scenario.alone || scenario.needs == Needs::Program {
+            return Ok(Target::program(self.program.clone()));
+        }
+        let running = self.running.get_or_try_init(|| self.program.start()).await?;
+        Ok(Target::running(running.url(), self.program.clone()))
+    }
+
+    async fn play(&self, scenario: &Scenario) -> Result<Completion, Failed> {
+        let target = self.target(scenario).await.map_err(|error| format!("{error:#}"))?;
+        match scenario.run(&target).await {
+            Outcome::Passed => Ok(Completion::Completed),
+            Outcome::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+            Outcome::Failed(mismatch) => Err(mismatch.into()),
+        }
+    }
+}
+
+/// One test for each scenario at one server.
+fn of_server(milestone: u8, server: &Arc<Server>, runtime: &Handle) -> Vec<Trial> {
+    let trials = of_milestone(milestone).into_iter().map(|scenario| {
+        let (server, runtime) = (Arc::clone(server), runtime.clone());
+        let name = format!("{}::{}", server.name, scenario.name);
+        Trial::ignorable_test(name, move || match &server.missing {
+            None => runtime.block_on(server.play(&scenario)),
+            Some(reason) => left_out(reason),
+        })
+    });
+    trials.collect()
+}
+
+/// What can't run here is left out, and said so; where everything has to be there, that is a failure.
+fn left_out(reason: &str) -> Result<Completion, Failed> {
+    if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+        return Err(reason.into());
+    }
+    Ok(Completion::ignored_with(reason))
+}
