@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! The WebSocket between the client and the server: what is sent leaves here, what comes arrives here.
 
 use std::io;
@@ -282,3 +283,4 @@ impl From<Option<CloseFrame>> for Close {
     }
 }
 // ANCHOR_END: errors
+// ANCHOR_END: all

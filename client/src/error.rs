@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! What can go wrong on a message's way, each with what was wanted, what came, and what to do.
 
 use std::fmt;
@@ -206,3 +207,4 @@ mod tests {
         assert!(error.ends_with(&format!(": {}…", "é".repeat(200))), "{error}");
     }
 }
+// ANCHOR_END: all

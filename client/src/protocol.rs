@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! What travels: one JSON object in each text message, with its `type` first.
 //!
 //! A message begins its journey as a [`ClientEvent`] and comes back to everyone as a
@@ -150,9 +151,11 @@ pub enum ServerEvent {
         /// The same in a sentence, for people.
         message: String,
     },
+    // ANCHOR: unknown
     /// Any other `type`: a newer server may say more than this client understands.
     #[serde(other)]
     Unknown,
+    // ANCHOR_END: unknown
 }
 
 /// A room, as the list of rooms shows it.
@@ -256,3 +259,4 @@ mod tests {
         }
     }
 }
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! One client: the handshake, the echo, and the goodbye.
 
 use std::time::Duration;
@@ -128,3 +129,4 @@ pub async fn refuse(mut stream: TcpStream, status: &str) {
     let _ = timeout(GOODBYE, goodbye).await;
 }
 // ANCHOR_END: refuse
+// ANCHOR_END: all

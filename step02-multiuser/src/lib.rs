@@ -45,7 +45,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 // ANCHOR: serve
 /// Serves the page and the chat until `stop` is cancelled. Then it returns when every client has
-/// heard goodbye, or after [`DRAIN`].
+/// heard goodbye, or after five seconds.
 pub async fn serve(listener: TcpListener, settings: Settings, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(settings.max_connections.into()));
     let all = settings.max_connections.into();

@@ -1,3 +1,4 @@
+// ANCHOR: all
 'use strict';
 
 // Hooks for tests: #url #connect #disconnect, #state (data-state = readyState), #code #reason #clean,
@@ -115,3 +116,4 @@ find('url').value = new URLSearchParams(location.search).get('url') ?? 'ws://127
 connect(find('url').value);
 // A page inside another page leaves the focus where it is.
 if (document.hasFocus()) find('text').focus();
+// ANCHOR_END: all

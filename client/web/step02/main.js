@@ -1,3 +1,4 @@
+// ANCHOR: all
 // Wires the parts up: what people do goes out by the connection, what comes in changes the state,
 // and the view shows the state. In the order a message travels: main.js, connection.js, state.js, view.js.
 
@@ -57,3 +58,4 @@ const name = query.get('name') ?? '';
 view.fill({ name });
 view.render(state);
 if (query.get('join') === '1' && name !== '') enter(name);
+// ANCHOR_END: all

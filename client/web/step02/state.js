@@ -1,3 +1,4 @@
+// ANCHOR: all
 // What the page knows, and how each action changes it. No DOM, no socket, no clock: pure functions.
 
 import { closeMeaning } from './connection.js';
@@ -121,3 +122,4 @@ export function textProblem(text) {
   if (length > MAX_TEXT) return `That is ${length} characters. ${MAX_TEXT} can be sent at once.`;
   return null;
 }
+// ANCHOR_END: all

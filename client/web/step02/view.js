@@ -1,3 +1,4 @@
+// ANCHOR: all
 // The only module that touches the DOM: it shows the state, and reports what people do.
 //
 // Hooks for tests, stable from milestone to milestone:
@@ -183,3 +184,4 @@ function showError(field, sentence) {
   find(`${field}-error`).textContent = sentence ?? '';
   find(field).ariaInvalid = sentence ? 'true' : null;
 }
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 // The socket: open it, parse what comes in, send what goes out. It knows nothing about chat.
 
 /** The address of `path` on the server that this page came from. */
@@ -45,6 +46,7 @@ export function connect(url, { onOpen, onEvent, onClose }) {
 }
 // ANCHOR_END: connect
 
+// ANCHOR: parse
 /** What the server sent as an object, or `null`: a broken frame must not stop the page. */
 export function parse(data) {
   try {
@@ -54,6 +56,7 @@ export function parse(data) {
     return null;
   }
 }
+// ANCHOR_END: parse
 
 // ANCHOR: closes
 const CLOSES = {
@@ -75,3 +78,4 @@ export function closeMeaning(code) {
   return CLOSES[code] ?? 'The server closed the connection.';
 }
 // ANCHOR_END: closes
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 // Wires the parts up: what people do goes out by the connection, what comes in changes the state,
 // and the view shows the state. In the order a message travels: main.js, connection.js, state.js, view.js.
 
@@ -20,6 +21,7 @@ const view = createView({
   joinRoom, leaveRoom, open, writeTo,
 });
 
+// ANCHOR: dispatch
 /** The only way the state changes. */
 function dispatch(action) {
   state = reduce(state, action);
@@ -34,6 +36,7 @@ function schedule() {
   if (next === null) return;
   ticking = setTimeout(() => dispatch({ type: 'ticked', now: Date.now() }), Math.max(0, next - Date.now()));
 }
+// ANCHOR_END: dispatch
 // ANCHOR_END: wiring
 
 // ANCHOR: actions
@@ -119,3 +122,4 @@ const asked = { name: query.get('name') ?? '', room: query.get('room') ?? 'lobby
 view.fill(asked);
 view.render(state);
 if (query.get('join') === '1' && asked.name !== '') enter(asked.name, asked.room, asked.namespace);
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 // What the page knows, and how each action changes it. No DOM, no socket, no clock: pure functions.
 
 import { closeMeaning } from './connection.js';
@@ -163,6 +164,7 @@ function sorted(names) {
 // ANCHOR_END: rooms
 
 // ANCHOR: messages
+// ANCHOR: unread
 function message(state, key, event) {
   const conversation = state.conversations[key];
   if (!conversation) return state;
@@ -170,6 +172,7 @@ function message(state, key, event) {
   const changed = withConversation(state, key, { unread, typing: stopped(conversation, event.from) });
   return append(changed, key, messageEntry(changed, key, event));
 }
+// ANCHOR_END: unread
 
 /** A direct message belongs to the conversation with the other one, whoever wrote it. */
 function direct(state, event) {
@@ -196,6 +199,7 @@ function append(state, key, entry) {
 // ANCHOR_END: messages
 
 // ANCHOR: typing
+// ANCHOR: typing-ends
 function typing(state, { room, name }, now) {
   const key = roomKey(room);
   const conversation = state.conversations[key];
@@ -223,6 +227,7 @@ export function nextTick({ conversations }) {
   const ends = Object.values(conversations).flatMap(({ typing: who }) => who.map(({ until }) => until));
   return ends.length === 0 ? null : Math.min(...ends);
 }
+// ANCHOR_END: typing-ends
 
 /** "ada is typing…" */
 export function typingSentence(names) {
@@ -276,3 +281,4 @@ export function textProblem(text) {
   if (length > MAX_TEXT) return `That is ${length} characters. ${MAX_TEXT} can be sent at once.`;
   return null;
 }
+// ANCHOR_END: all

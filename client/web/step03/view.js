@@ -1,3 +1,4 @@
+// ANCHOR: all
 // The only module that touches the DOM: it shows the state, and reports what people do.
 //
 // Hooks for tests, stable from milestone to milestone:
@@ -106,6 +107,7 @@ function fold(button, open) {
 }
 // ANCHOR_END: listen-rooms
 
+// ANCHOR: focus
 /** A page inside another page must not pull the focus, and the scroll position, to itself. */
 function focusOn(id) {
   if (document.hasFocus()) find(id).focus({ preventScroll: true });
@@ -124,6 +126,7 @@ function showPlace({ status, me }, shown) {
   // Whoever is typing goes on typing; whoever pressed a button that is gone now finds the next one.
   if (status === 'closed' && document.activeElement !== find('text')) focusOn('again');
 }
+// ANCHOR_END: focus
 
 function showStatus({ status, me, close }) {
   const words = {
@@ -287,6 +290,7 @@ function timeElement(at) {
   return time;
 }
 
+// ANCHOR: text
 /** `textContent` and never `innerHTML`: what people write is text, whatever it looks like. */
 function textElement(tag, className, text) {
   const element = document.createElement(tag);
@@ -294,6 +298,7 @@ function textElement(tag, className, text) {
   element.textContent = text;
   return element;
 }
+// ANCHOR_END: text
 // ANCHOR_END: log
 
 function noteScroll() {
@@ -312,3 +317,4 @@ function showError(field, place, sentence) {
   find(`${place}-error`).textContent = sentence ?? '';
   find(field).ariaInvalid = sentence ? 'true' : null;
 }
+// ANCHOR_END: all

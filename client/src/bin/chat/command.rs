@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! What a typed line asks for: the first thing that happens to it.
 
 // ANCHOR: command
@@ -178,3 +179,4 @@ mod tests {
         }
     }
 }
+// ANCHOR_END: all

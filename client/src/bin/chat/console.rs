@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! Where lines come from and go to: a terminal with a line to type in, or pipes.
 
 use std::ffi::OsString;
@@ -175,3 +176,4 @@ mod tests {
         assert_eq!(prompt(Some("\x1b[2J")), "\u{FFFD}[2J> ");
     }
 }
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! The loop that carries lines to the server and events to the screen, from hello to goodbye.
 
 use std::pin::pin;
@@ -216,3 +217,4 @@ async fn stop_signal() {
     let _ = tokio::signal::ctrl_c().await;
 }
 // ANCHOR_END: leave
+// ANCHOR_END: all

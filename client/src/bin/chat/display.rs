@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! How an event becomes a line on the screen: the last thing that happens to a message.
 //!
 //! [`Line::render`] is the one way from here to the screen, and it cleans what it shows: nobody
@@ -182,3 +183,4 @@ mod tests {
         assert_eq!(when(i64::MAX as u64, &Local::now()), "??:??");
     }
 }
+// ANCHOR_END: all

@@ -1,3 +1,4 @@
+// ANCHOR: all
 //! What this client knows: who it is, where it is, who else is there.
 //!
 //! A command passes here on its way out and becomes an event; an event passes here on its way in
@@ -423,3 +424,4 @@ mod tests {
         assert!(!answers(r#""direct","from":"Bob","to":"ada""#));
     }
 }
+// ANCHOR_END: all
