@@ -1,0 +1,76 @@
+//! The commands and their options.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Serves the book at http://127.0.0.1:3000, and runs the milestones beside the text.
+///
+/// Without a command, `cargo learn` builds the book, serves it with live reload, builds the milestones
+/// in the background and shows each in its chapter: two clients side by side, with buttons that cut,
+/// stall and slow their wire. When you change a milestone's source, it is built and started again.
+/// Ctrl-C stops everything.
+#[derive(Debug, Parser)]
+#[command(name = "cargo learn", bin_name = "cargo learn", args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; without it, the book is served.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve the book.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// How to serve the book.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// The port of the book
+    #[arg(long, default_value_t = 3000)]
+    pub port: u16,
+    /// The port of milestone 1; the others get the next ones
+    #[arg(long, default_value_t = 3001, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub first_port: u16,
+    /// Serve the book alone, without the milestones
+    #[arg(long)]
+    pub no_milestones: bool,
+}
+
+/// What else `cargo learn` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make `my-chat/`, a crate for you to type in
+    ///
+    /// It listens, and does nothing else yet: chapter 4 takes it from there. If there is a `my-chat/`
+    /// already, it is put aside first, into `put-aside/`; nothing is ever overwritten.
+    New {
+        /// Begin with the code of this milestone instead (for who joins late)
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+        from: Option<u8>,
+    },
+    /// Build and start `my-chat/`, and play a milestone's checks against it
+    ///
+    /// Prints ✓ or ✗ for each check; for ✗ what was expected, what came, and the section of the book
+    /// to read. The exit code is 0 only if all hold. What has passed is remembered in
+    /// `.learn/progress.txt`.
+    Check {
+        /// Which milestone; without it, the first that has not passed yet
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+        milestone: Option<u8>,
+        /// Check the server that runs there already, such as ws://127.0.0.1:3001
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Write anew what in the book is generated from the milestones (for who works on the book)
+    #[command(hide = true)]
+    Mend,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}
