@@ -80,7 +80,7 @@ function parse(data, isBinary) {
   if (typeof event?.type !== 'string') throw bad('An event is an object with a "type".');
   if (!Object.hasOwn(EVENTS, event.type)) throw new Refused('unknown_type', `There is no event "${event.type}".`);
   for (const field of EVENTS[event.type].fields) {
-    const isText = typeof event[field] === 'string' && event[field].isWellFormed();
+    const isText = typeof event[field] === 'string' && !/\p{Surrogate}/u.test(event[field]);
     if (!isText) throw bad(`"${event.type}" needs a string "${field}".`);
   }
   return event;
