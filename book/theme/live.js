@@ -156,7 +156,7 @@
       const { steps } = await (await fetch("/learn/panels.json")).json();
       for (const panel of panels) {
         const step = steps.find(({ step }) => step === panel.step);
-        panel.show(step ?? { state: "absent", words: `Milestone ${panel.step} does not exist yet.`, life: 0, clients: [] });
+        panel.show(step ?? { state: "absent", words: `Milestone ${panel.step} does not run here: it does not exist yet, or the book is served without the milestones.`, life: 0, clients: [] });
       }
       return steps.every(({ state }) => state === "running");
     } catch {

@@ -25,7 +25,6 @@ use anyhow::Result;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::signal;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -84,16 +83,14 @@ async fn start_milestones(
     book: SocketAddr,
     stop: &CancellationToken,
 ) -> Result<(Arc<Panels>, Vec<JoinHandle<()>>)> {
-    // Cargo builds one thing at a time anyway; in this order, the first milestone is up first.
-    let building = Arc::new(Mutex::new(()));
     let origins = format!("http://127.0.0.1:{0},http://localhost:{0}", book.port());
     let wanted = if options.no_milestones { Vec::new() } else { milestone::existing(workspace()) };
-    let mut panels = Vec::new();
+    let mut panels: Vec<Panel> = Vec::new();
     let mut running = Vec::new();
     for milestone in wanted {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, milestone.port(options.first_port)));
         let place = Place { milestone, address, origins: origins.clone() };
-        let (runner, handle) = Runner::new(place, Arc::clone(&building), stop.clone());
+        let (runner, handle) = Runner::new(place, panels.last().map(Panel::runner), stop.clone());
         panels.push(Panel::new(milestone, address, book, handle).await?);
         running.push(tokio::spawn(runner.run()));
     }

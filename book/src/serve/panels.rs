@@ -105,6 +105,11 @@ impl Panel {
         Ok(Self { milestone, book, runner, wires })
     }
 
+    /// Its runner.
+    pub fn runner(&self) -> &Handle {
+        &self.runner
+    }
+
     fn step(&self) -> Step {
         let clients = PEOPLE.iter().zip(&self.wires).map(|(&(client, name), wire)| Client {
             client,

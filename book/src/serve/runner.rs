@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::tests::program::{
@@ -11,7 +10,7 @@ use ::tests::program::{
 };
 use anyhow::Result;
 use serde::Serialize;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +88,8 @@ pub struct Place {
 /// Runs one milestone.
 pub struct Runner {
     place: Place,
-    building: Arc<Mutex<()>>,
+    /// The milestone that is to be up before this one.
+    first: Option<watch::Receiver<Report>>,
     stop: CancellationToken,
     report: watch::Sender<Report>,
     restarts: mpsc::Receiver<()>,
@@ -106,13 +106,14 @@ enum Event {
 }
 
 impl Runner {
-    /// A runner that does nothing yet. Only one holds `building` at a time.
-    pub fn new(place: Place, building: Arc<Mutex<()>>, stop: CancellationToken) -> (Self, Handle) {
+    /// A runner that does nothing yet. It lets another one build before it does.
+    pub fn new(place: Place, first: Option<&Handle>, stop: CancellationToken) -> (Self, Handle) {
         let words = "It is waiting for its turn to be built.".to_owned();
-        let first = Report { state: State::Building, words, reason: None, life: 0 };
-        let (report, reports) = watch::channel(first);
+        let beginning = Report { state: State::Building, words, reason: None, life: 0 };
+        let (report, reports) = watch::channel(beginning);
         let (restart, restarts) = mpsc::channel(1);
-        let runner = Self { place, building, stop, report, restarts, running: None, life: 0 };
+        let first = first.map(|other| other.report.clone());
+        let runner = Self { place, first, stop, report, restarts, running: None, life: 0 };
         (runner, Handle { report: reports, restart })
     }
 
@@ -120,6 +121,7 @@ impl Runner {
     pub async fn run(mut self) {
         let folder = self.place.milestone.folder(workspace());
         let mut source = Watch::new(vec![folder.join("src"), folder.join("Cargo.toml")]);
+        self.wait_for_turn().await;
         self.build_and_start().await;
         loop {
             match self.next_event(&mut source).await {
@@ -129,6 +131,14 @@ impl Runner {
             }
         }
         self.stop_running().await;
+    }
+
+    /// Cargo builds one thing at a time anyway; in this order, the first milestone is up first.
+    async fn wait_for_turn(&mut self) {
+        if let Some(first) = &mut self.first {
+            let built = first.wait_for(|report| report.state != State::Building);
+            let _it_has_ended = self.stop.run_until_cancelled(built).await;
+        }
     }
 
     async fn next_event(&mut self, source: &mut Watch) -> Event {
@@ -153,14 +163,7 @@ impl Runner {
             "It is being built; the first time that takes a minute or so.",
             None,
         );
-        let stop = self.stop.clone();
-        let building = Arc::clone(&self.building);
-        let package = self.place.milestone.package;
-        let built = stop.run_until_cancelled(async move {
-            let _my_turn = building.lock().await;
-            build(package).await
-        });
-        match built.await {
+        match self.stop.run_until_cancelled(build(self.place.milestone.package)).await {
             None => {}
             Some(Err(error)) => self.failed("It does not build.", format!("{error:#}")),
             Some(Ok(program)) => self.start(&program).await,
