@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::milestone::Milestone;
+use crate::progress::Progress;
 use crate::stamp;
 
 /// The name of the learner's crate.
@@ -30,6 +31,7 @@ pub fn run(workspace: &Path, from: Option<u8>) -> Result<String> {
     let milestone = source(workspace, from.unwrap_or(1))?;
     let aside = put_aside(workspace)?;
     write(workspace, milestone, from.is_some()).with_context(|| format!("can't make {NAME}/"))?;
+    Progress::read(workspace).begin_with(from.unwrap_or(1))?;
     Ok(report(from, aside))
 }
 
@@ -117,7 +119,7 @@ fn report(from: Option<u8>, aside: Option<PathBuf>) -> String {
         Some(number) => (format!("It begins with the code of milestone {number}."), number),
     };
     format!(
-        "{}Made {NAME}/. {what}\n\n  cargo run -p {NAME}      runs it\n  cargo learn check {check}   shows what holds already, and what does not yet",
+        "{}Made {NAME}/. {what}\n\n  PORT=4001 cargo run -p {NAME}   runs it\n  cargo learn check {check}          shows what holds already, and what does not yet",
         aside.unwrap_or_default()
     )
 }

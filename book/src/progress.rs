@@ -27,6 +27,15 @@ impl Progress {
         (1..=u8::MAX).find(|number| !self.passed.contains(number)).unwrap_or(u8::MAX)
     }
 
+    /// Begins again with a milestone: the ones before it count as passed, the others as not.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn begin_with(&mut self, milestone: u8) -> Result<()> {
+        self.passed = (1..milestone).collect();
+        self.write().with_context(|| format!("can't write {}", self.file.display()))
+    }
+
     /// Remembers that a milestone has passed.
     ///
     /// # Errors
@@ -56,6 +65,10 @@ mod tests {
     #[test]
     fn remembers_what_has_passed() {
         let workspace = std::env::temp_dir().join(format!("learn-progress-{}", std::process::id()));
+        assert_eq!(Progress::read(&workspace).next(), 1);
+        Progress::read(&workspace).begin_with(3).unwrap();
+        assert_eq!(Progress::read(&workspace).next(), 3);
+        Progress::read(&workspace).begin_with(1).unwrap();
         assert_eq!(Progress::read(&workspace).next(), 1);
 
         let mut progress = Progress::read(&workspace);

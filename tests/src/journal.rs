@@ -76,7 +76,8 @@ impl Journal {
 /// A text that fits on a screen: its middle may be missing.
 pub fn shortened(text: &str) -> String {
     let length = text.chars().count();
-    if length <= WIDTH {
+    // A little more than what comes out below, so that it is not shortened once more in a line.
+    if length <= WIDTH * 5 / 4 {
         return text.to_owned();
     }
     let start: String = text.chars().take(WIDTH * 3 / 4).collect();

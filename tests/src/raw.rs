@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::journal::shortened;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -135,7 +136,7 @@ impl Frame {
         let length = self.payload.len();
         let more = if self.fin { "" } else { " (more to follow)" };
         match (self.opcode, self.close_code()) {
-            (TEXT, _) => format!("{text}{more}"),
+            (TEXT, _) => format!("{}{more}", shortened(&text)),
             (BINARY, _) => format!("a binary message of {length} bytes{more}"),
             (CONTINUATION, _) => format!("a continuation frame of {length} bytes{more}"),
             (PING, _) => format!("a ping with \"{text}\""),
