@@ -173,9 +173,12 @@ impl Runner {
     async fn start(&mut self, program: &Path) {
         self.stop_running().await;
         let nothing: [&str; 0] = [];
+        // A folder of its own, so that nobody else's server finds its data taken.
+        let data = workspace().join(".learn").join(self.place.milestone.package);
         let program = Program::command(program, nothing)
             .env("PORT", self.place.address.port())
-            .env("ALLOWED_ORIGINS", &self.place.origins);
+            .env("ALLOWED_ORIGINS", &self.place.origins)
+            .env("DATA_DIR", data.display());
         match program.start().await {
             Ok(running) => self.started(running),
             Err(error) => self.failed("It could not be started.", format!("{error:#}")),
