@@ -1,4 +1,5 @@
 // ANCHOR: all
+// ANCHOR: head
 //! One client: the handshake, the echo, and the goodbye.
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A WebSocket on a TCP stream that stays ours, to be read and written as plain bytes afterwards.
 type Socket<'a> = WebSocketStream<&'a mut TcpStream>;
+// ANCHOR_END: head
 
 /// The limits that protect the server's memory from a single client.
 pub fn limits(max_message_bytes: usize) -> WebSocketConfig {

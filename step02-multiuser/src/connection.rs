@@ -1,4 +1,5 @@
 // ANCHOR: all
+// ANCHOR: head
 //! One client: what it sends, what it is sent, and how it ends.
 
 use std::error::Error as _;
@@ -31,6 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(10);
 /// How long the socket stays open after a broken frame. To close it with bytes unread would reset
 /// it, and a reset can overtake the close frame we have just sent.
 const LINGER: Duration = Duration::from_secs(1);
+// ANCHOR_END: head
 
 // ANCHOR: run
 /// Speaks with one client until it leaves, has to leave, or `stop` is cancelled.

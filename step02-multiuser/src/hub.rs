@@ -1,4 +1,5 @@
 // ANCHOR: all
+// ANCHOR: head
 //! Who is here, and how everyone hears everyone.
 
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use crate::names;
 use crate::outbox::Outbox;
 use crate::protocol::{ErrorCode, ServerEvent, encode, now};
+// ANCHOR_END: head
 
 // ANCHOR: state
 /// The one place that knows everyone. Each connection's task holds an `Arc` to it.

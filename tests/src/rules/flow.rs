@@ -17,7 +17,7 @@ const MANY: usize = 2000;
 const FLOOD: usize = 4000;
 
 const FLOW: Scenario =
-    Scenario { alone: true, limit: SLOW, ..Scenario::of(2, "implementation/step2-fan-out.html") };
+    Scenario { alone: true, limit: SLOW, ..Scenario::of(2, "implementation/step2-endings.html") };
 
 /// The scenarios.
 pub const SCENARIOS: &[Scenario] = &[

@@ -60,6 +60,7 @@ pub const SCENARIOS: &[Scenario] = &[
         hint: "Put `timeout(Duration::from_secs(10), …)` around waiting for the name.",
         limit: SLOW,
         run: |scene| Box::pin(hello_is_overdue(scene)),
+        section: "implementation/step2-endings.html",
         ..NAMES
     },
     Scenario {
