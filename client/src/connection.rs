@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header::ORIGIN};
@@ -22,6 +22,10 @@ use crate::protocol::{self, ClientEvent, ServerEvent};
 /// How long a server may take to end the connection once the goodbyes are said.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// How much is read from the system at once, in bytes. The library's 128 KiB are much for a chat, and
+/// a program with thousands of connections would pay for each.
+const READ_BUFFER: usize = 8 * 1024;
+
 type Socket = WebSocketStream<TcpStream>;
 
 // ANCHOR: options
@@ -34,8 +38,9 @@ pub struct Options {
     pub handshake_timeout: Duration,
     /// The longest message to send, in bytes. Servers take 64 KiB.
     pub max_sent_bytes: usize,
-    /// The longest message to take, in bytes. `joined` is the long one: fifty messages of 2000
-    /// characters, with up to six bytes for a character in JSON, and the members.
+    /// The longest message to take, in bytes. `joined` is the long one: who was away for 10,000
+    /// messages gets them in several, each with up to 4 MiB of text, and in JSON a character of
+    /// one byte can take six.
     pub max_received_bytes: usize,
 }
 
@@ -45,7 +50,7 @@ impl Default for Options {
             origin: None,
             handshake_timeout: Duration::from_secs(10),
             max_sent_bytes: 64 * 1024,
-            max_received_bytes: 1024 * 1024,
+            max_received_bytes: 32 * 1024 * 1024,
         }
     }
 }
@@ -79,7 +84,7 @@ impl Connection {
             Ok(socket) => socket?.split(),
             Err(_elapsed) => return Err(Error::HandshakeTimeout { address, limit }),
         };
-        let reader = Reader { stream, close: None };
+        let reader = Reader { stream, close: None, heard: Instant::now() };
         let writer = Writer { sink, max_sent_bytes: options.max_sent_bytes };
         Ok(Self { reader, writer })
     }
@@ -130,6 +135,7 @@ impl Connection {
 pub struct Reader {
     stream: SplitStream<Socket>,
     close: Option<Close>,
+    heard: Instant,
 }
 
 impl Reader {
@@ -143,7 +149,9 @@ impl Reader {
     /// the connection was lost.
     pub async fn next(&mut self) -> Result<Option<ServerEvent>, Error> {
         while self.close.is_none() {
-            match self.stream.next().await {
+            let frame = self.stream.next().await;
+            self.heard = Instant::now();
+            match frame {
                 Some(Ok(Message::Text(json))) => return protocol::decode(&json).map(Some),
                 Some(Ok(Message::Binary(bytes))) => return Err(not_text(&bytes)),
                 Some(Ok(Message::Close(frame))) => self.close = Some(frame.into()),
@@ -160,6 +168,11 @@ impl Reader {
     /// The server's close frame, once it has come.
     pub fn closed(&self) -> Option<&Close> {
         self.close.as_ref()
+    }
+
+    /// When something came last, be it only a ping.
+    pub fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// Waits, for a short while, until the server has ended the connection. That sends our answer
@@ -237,6 +250,7 @@ async fn connect(request: Request, address: &str, options: &Options) -> Result<S
     // Without this the system may hold back a short message for up to 40 ms to fill a packet.
     let _ = stream.set_nodelay(true);
     let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(options.max_received_bytes))
         .max_frame_size(Some(options.max_received_bytes));
     match client_async_with_config(request, stream, Some(config)).await {

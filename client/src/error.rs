@@ -90,6 +90,32 @@ pub enum Error {
     /// The server ended the conversation.
     #[error("the server closed the connection with {0}")]
     Closed(Close),
+    /// The server does not take us under this name, or not at all.
+    #[error("the server does not let us in: {message} ({code})")]
+    NotWelcome {
+        /// Which error it is, for programs.
+        code: String,
+        /// The server's own sentence.
+        message: String,
+    },
+    /// Not even a ping has come, for longer than a living server is quiet.
+    #[error(
+        "nothing has come from the server for {} seconds: it, or the network, is gone",
+        .limit.as_secs_f32()
+    )]
+    Silent {
+        /// How long we waited.
+        limit: Duration,
+    },
+    /// Something that we sent has no answer.
+    #[error(
+        "the server has not answered within {} seconds: is it a chat, and is it alive?",
+        .limit.as_secs_f32()
+    )]
+    NoAnswer {
+        /// How long we waited.
+        limit: Duration,
+    },
     /// The connection ended without a goodbye.
     #[error(
         "the connection was lost ({problem}): the server or the network is gone; connect again"
@@ -102,6 +128,28 @@ pub enum Error {
 // ANCHOR_END: error
 
 impl Error {
+    /// Whether the same may work later. If not, trying again is of no use to anybody.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Closed(close) => close.is_passing(),
+            // Too early and too often are a matter of time, all others of the 400s are ours.
+            Self::Refused { status, .. } => {
+                !(400..500).contains(status) || matches!(status, 408 | 425 | 429)
+            }
+            Self::NotWelcome { code, .. } => code == "unavailable" || code == "rate_limited",
+            Self::BadUrl { .. } | Self::BadOrigin(_) | Self::TooLong { .. } => false,
+            Self::NobodyListening { .. }
+            | Self::Unreachable { .. }
+            | Self::HandshakeTimeout { .. }
+            | Self::NotWebSocket { .. }
+            | Self::BadEvent { .. }
+            | Self::TooBig { .. }
+            | Self::Silent { .. }
+            | Self::NoAnswer { .. }
+            | Self::Lost { .. } => true,
+        }
+    }
+
     /// A message that cannot be read, with enough of it to recognize it.
     pub(crate) fn bad_event(came: &str, problem: String) -> Self {
         const KEPT_CHARS: usize = 200;
@@ -140,6 +188,12 @@ pub struct Close {
 }
 
 impl Close {
+    /// Whether the server wants us back. Our protocol has two bands of codes, so that a client
+    /// knows what to do about one that is newer than itself.
+    pub fn is_passing(&self) -> bool {
+        !(4500..5000).contains(&self.code)
+    }
+
     /// What the code means, in words.
     pub fn meaning(&self) -> &'static str {
         match self.code {
@@ -199,6 +253,26 @@ mod tests {
         assert_eq!(close(4123, ""), "code 4123: for now, connect again");
         assert_eq!(close(4777, ""), "code 4777: for good, don't connect again");
         assert_eq!(close(3333, ""), "code 3333: a code I don't know");
+    }
+
+    #[test]
+    fn only_the_upper_band_says_stay_away() {
+        for (code, is_passing) in
+            [(1001, true), (1012, true), (4008, true), (4499, true), (4500, false), (4999, false)]
+        {
+            let error = Error::Closed(Close { code, reason: String::new() });
+            assert_eq!(error.is_passing(), is_passing, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_good_is_told_from_one_for_now() {
+        for (status, is_passing) in
+            [(401, false), (403, false), (404, false), (429, true), (502, true), (503, true)]
+        {
+            let error = Error::Refused { url: String::new(), status };
+            assert_eq!(error.is_passing(), is_passing, "{status}");
+        }
     }
 
     #[test]

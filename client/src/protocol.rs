@@ -2,7 +2,7 @@
 //! What travels: one JSON object in each text message, with its `type` first.
 //!
 //! A message begins its journey as a [`ClientEvent`] and comes back to everyone as a
-//! [`ServerEvent`]. The same types serve a server with rooms and one without.
+//! [`ServerEvent`]. The same types serve all milestones: what only some of them say is an `Option`.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -18,11 +18,20 @@ pub enum ClientEvent {
     Hello {
         /// The name, as it was typed.
         name: String,
+        /// The session of an earlier welcome: "and I had it before".
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<Uuid>,
     },
-    /// "Let me into this room."
+    /// "Let me into this room." With `epoch` and `after`: "and I have seen it up to there."
     Join {
         /// Which room.
         room: String,
+        /// Which count `after` belongs to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        epoch: Option<Uuid>,
+        /// The number of the last message that this client has.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<u64>,
     },
     /// "I leave this room."
     Leave {
@@ -31,6 +40,10 @@ pub enum ClientEvent {
     },
     /// "Tell everyone."
     Message {
+        /// Our own choice, and the same again when we send the message again; `None` where the
+        /// server chooses it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Uuid>,
         /// Everyone in which room; `None` where the server has no rooms.
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<String>,
@@ -44,6 +57,9 @@ pub enum ClientEvent {
     },
     /// "Tell this user, and nobody else."
     Direct {
+        /// As in a message.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Uuid>,
         /// The user's name.
         to: String,
         /// What to tell.
@@ -51,6 +67,29 @@ pub enum ClientEvent {
     },
     /// "Which rooms are there?"
     Rooms,
+}
+
+impl ClientEvent {
+    /// A first hello.
+    pub fn hello(name: impl Into<String>) -> Self {
+        Self::Hello { name: name.into(), session: None }
+    }
+
+    /// A first join.
+    pub fn join(room: impl Into<String>) -> Self {
+        Self::Join { room: room.into(), epoch: None, after: None }
+    }
+
+    /// A message to a room or, where there are none, to everyone. The server chooses its id, or a
+    /// [`Session`](crate::Session) does.
+    pub fn message(room: Option<String>, text: impl Into<String>) -> Self {
+        Self::Message { id: None, room, text: text.into() }
+    }
+
+    /// A message to one user; for its id see [`ClientEvent::message`].
+    pub fn direct(to: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Direct { id: None, to: to.into(), text: text.into() }
+    }
 }
 // ANCHOR_END: client
 
@@ -67,6 +106,8 @@ pub enum ServerEvent {
         name: String,
         /// Everyone who is here; `None` where the server has rooms.
         users: Option<Vec<String>>,
+        /// The secret that gets the name back after a cut; `None` where nothing survives one.
+        session: Option<Uuid>,
     },
     /// Somebody has come, to a server without rooms.
     UserJoined {
@@ -82,10 +123,17 @@ pub enum ServerEvent {
     Joined {
         /// Which room.
         room: String,
+        /// Which count the numbers of its messages belong to; `None` where they have no numbers.
+        epoch: Option<Uuid>,
+        /// The number of the last message that we now have.
+        seq: Option<u64>,
         /// Everyone in it, oneself included.
         members: Vec<String>,
-        /// The last messages, oldest first.
+        /// The last messages, or all since the cursor in the join; oldest first.
         history: Vec<ServerEvent>,
+        /// There are messages between the cursor and `history` that the server can't give.
+        #[serde(default)]
+        gap: bool,
     },
     /// The answer to `leave`.
     Left {
@@ -110,6 +158,8 @@ pub enum ServerEvent {
     Message {
         /// In which room; `None` where the server has no rooms.
         room: Option<String>,
+        /// Its number there: 1, 2, 3 and so on; `None` where messages have no numbers.
+        seq: Option<u64>,
         /// This message.
         id: Uuid,
         /// Who said it.
@@ -118,6 +168,15 @@ pub enum ServerEvent {
         text: String,
         /// When the server took it, in milliseconds since 1970, as in `Date.now()`.
         at: u64,
+    },
+    /// A message of ours is safely stored.
+    Ack {
+        /// Our id for it.
+        id: Uuid,
+        /// Which room.
+        room: String,
+        /// Its number there.
+        seq: u64,
     },
     /// Somebody else is typing in a room.
     Typing {
@@ -144,12 +203,26 @@ pub enum ServerEvent {
         /// The rooms that have members, by name.
         rooms: Vec<RoomInfo>,
     },
+    /// Whether messages can be stored at present.
+    Status {
+        /// They can't. What is stored can still be read.
+        degraded: bool,
+    },
+    /// The server is about to stop.
+    Reconnect {
+        /// When to come back, in milliseconds from now.
+        after: u64,
+    },
     /// The server could not do what was asked. The connection stays open.
     Error {
         /// Which error it is, for programs: `name_taken`, `bad_room`, …
         code: String,
         /// The same in a sentence, for people.
         message: String,
+        /// The message that this answers.
+        id: Option<Uuid>,
+        /// When to try again, in milliseconds from now, if that makes sense.
+        retry_after: Option<u64>,
     },
     // ANCHOR: unknown
     /// Any other `type`: a newer server may say more than this client understands.
@@ -191,6 +264,7 @@ mod tests {
     fn message(room: Option<&str>) -> ServerEvent {
         ServerEvent::Message {
             room: room.map(str::to_owned),
+            seq: None,
             id: Uuid::nil(),
             from: "ada".into(),
             text: "hi".into(),
@@ -200,17 +274,58 @@ mod tests {
 
     #[test]
     fn an_event_is_written_with_its_type_first() {
-        let direct = ClientEvent::Direct { to: "grace".into(), text: "psst".into() };
+        let direct = ClientEvent::direct("grace", "psst");
         assert_eq!(encode(&direct), r#"{"type":"direct","to":"grace","text":"psst"}"#);
         assert_eq!(encode(&ClientEvent::Rooms), r#"{"type":"rooms"}"#);
     }
 
     #[test]
     fn a_message_names_its_room_only_where_there_are_rooms() {
-        let to_all = ClientEvent::Message { room: None, text: "hi".into() };
+        let to_all = ClientEvent::message(None, "hi");
         assert_eq!(encode(&to_all), r#"{"type":"message","text":"hi"}"#);
-        let to_room = ClientEvent::Message { room: Some("rust".into()), text: "hi".into() };
+        let to_room = ClientEvent::message(Some("rust".into()), "hi");
         assert_eq!(encode(&to_room), r#"{"type":"message","room":"rust","text":"hi"}"#);
+    }
+
+    #[test]
+    fn what_only_milestone_4_takes_is_written_only_if_it_is_there() {
+        let id = Uuid::nil();
+        assert_eq!(encode(&ClientEvent::hello("ada")), r#"{"type":"hello","name":"ada"}"#);
+        let back = ClientEvent::Hello { name: "ada".into(), session: Some(id) };
+        let json = format!(r#"{{"type":"hello","name":"ada","session":"{id}"}}"#);
+        assert_eq!(encode(&back), json);
+        assert_eq!(encode(&ClientEvent::join("rust")), r#"{"type":"join","room":"rust"}"#);
+        let resume = ClientEvent::Join { room: "rust".into(), epoch: Some(id), after: Some(41) };
+        let json = format!(r#"{{"type":"join","room":"rust","epoch":"{id}","after":41}}"#);
+        assert_eq!(encode(&resume), json);
+        let (room, text) = (Some("rust".into()), "hi".into());
+        let message = ClientEvent::Message { id: Some(id), room, text };
+        let json = format!(r#"{{"type":"message","id":"{id}","room":"rust","text":"hi"}}"#);
+        assert_eq!(encode(&message), json);
+    }
+
+    #[test]
+    fn what_only_milestone_4_says_is_read() {
+        let id = Uuid::nil();
+        let json = format!(r#"{{"type":"ack","id":"{id}","room":"rust","seq":42}}"#);
+        assert_eq!(decode(&json).unwrap(), ServerEvent::Ack { id, room: "rust".into(), seq: 42 });
+        let json = format!(
+            r#"{{"type":"joined","room":"rust","epoch":"{id}","seq":57,"members":[],"history":[],"gap":true}}"#
+        );
+        let joined = decode(&json).unwrap();
+        assert!(matches!(
+            joined,
+            ServerEvent::Joined { epoch: Some(_), seq: Some(57), gap: true, .. }
+        ));
+        let status = decode(r#"{"type":"status","degraded":true}"#).unwrap();
+        assert_eq!(status, ServerEvent::Status { degraded: true });
+        let reconnect = decode(r#"{"type":"reconnect","after":1800}"#).unwrap();
+        assert_eq!(reconnect, ServerEvent::Reconnect { after: 1800 });
+        let json = format!(
+            r#"{{"type":"error","code":"unavailable","message":"No.","id":"{id}","retry_after":1000}}"#
+        );
+        let error = decode(&json).unwrap();
+        assert!(matches!(error, ServerEvent::Error { id: Some(_), retry_after: Some(1000), .. }));
     }
 
     #[test]

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a panic is how a test fails, in its helpers, too"
 )]
 
@@ -11,9 +12,9 @@ mod scripted;
 
 use std::process::Stdio;
 
-use scripted::{PATIENCE, nobody, raw_server, server};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use scripted::{Host, PATIENCE, nobody, nothing_after, raw_server, server};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// What a run of the program came to.
@@ -340,6 +341,87 @@ async fn a_cut_wire_is_told() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.starts_with("chat: the connection was lost ("), "{}", ended.stderr);
     drop(stdin);
+}
+
+/// Waits until the program has printed a line with this in it.
+async fn printed(lines: &mut Lines<BufReader<ChildStdout>>, part: &str) -> String {
+    let found = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains(part) {
+                return line;
+            }
+        }
+        panic!("it ended");
+    };
+    timeout(PATIENCE, found).await.expect(part)
+}
+
+#[tokio::test]
+async fn with_a_session_each_line_waits_for_its_ack_over_as_many_connections_as_it_takes() {
+    let host = Host::open().await;
+    let mut child = start(&host.url(), &["--room", "rust"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    child.stdin.take().unwrap().write_all(b"hello\nbye\n").await.unwrap();
+    let mut peer = host.accept().await;
+    peer.welcome_with_session(false).await;
+    peer.resume(None, 1..=2).await;
+    let hello = peer.take().await;
+    drop(peer);
+    printed(&mut lines, "* Offline, trying again in 1 s: the connection was lost").await;
+    let mut peer = host.accept().await;
+    peer.welcome_with_session(true).await;
+    printed(&mut lines, "* Connected again; sending what waits (1).").await;
+    peer.resume(Some(2), 3..=3).await;
+    assert!(printed(&mut lines, "] grace: ").await.ends_with(" [rust] grace: 3"), "once");
+    assert_eq!(peer.take().await, hello);
+    peer.ack(&hello, 3).await;
+    let bye = peer.take().await;
+    assert_eq!(bye["text"], "bye");
+    peer.ack(&bye, 3).await;
+    assert_eq!(peer.closed().await, Some(1000));
+    assert_eq!(end(child).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn with_a_session_a_message_that_fails_is_told_and_a_goodbye_for_good_ends_it() {
+    let host = Host::open().await;
+    let mut child = start(&host.url(), &["--room", "rust"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").await.unwrap();
+    let mut peer = host.accept().await;
+    peer.welcome_with_session(false).await;
+    peer.resume(None, nothing_after(0)).await;
+    let id = &peer.take().await["id"];
+    let error = r#"{"type":"error","code":"id_conflict","message":"No.","id":"#;
+    peer.send(&format!("{error}{id}}}")).await;
+    printed(&mut lines, "! Not sent: No. (hello)").await;
+    peer.send(r#"{"type":"status","degraded":true}"#).await;
+    printed(&mut lines, "* The server can't store messages for now.").await;
+    peer.send(r#"{"type":"status","degraded":false}"#).await;
+    printed(&mut lines, "* The server stores messages again.").await;
+    assert_eq!(peer.close(4500, "").await, Some(4500));
+    let ended = end(child).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("code 4500: a newer connection has taken"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn with_a_session_a_signal_tells_what_has_not_been_stored() {
+    let host = Host::open().await;
+    let mut child = start(&host.url(), &["--room", "rust"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").await.unwrap();
+    let mut peer = host.accept().await;
+    peer.welcome_with_session(false).await;
+    peer.resume(None, nothing_after(0)).await;
+    peer.take().await;
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    assert_eq!(peer.closed().await, Some(1000));
+    let ended = end(child).await;
+    let wanted = "chat: 1 message has not been stored\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), wanted));
 }
 
 #[tokio::test]

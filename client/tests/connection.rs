@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 fn hello() -> ClientEvent {
-    ClientEvent::Hello { name: "ada".into() }
+    ClientEvent::hello("ada")
 }
 
 fn left(room: &str) -> ServerEvent {
@@ -153,6 +153,27 @@ async fn fifty_long_messages_of_history_fit() {
 }
 
 #[tokio::test]
+async fn the_longest_part_of_a_history_fits() {
+    let (url, _script) = server(async |mut peer| {
+        // A part has 4 MiB of text, and six bytes a character is the most that JSON takes.
+        let text = "\\u0001".repeat(2000);
+        let message = format!(
+            r#"{{"type":"message","room":"rust","seq":1,"id":"00000000-0000-0000-0000-000000000000","from":"ada","text":"{text}","at":1}}"#
+        );
+        let history = vec![message; 4 * 1024 * 1024 / 2000].join(",");
+        peer.send(&format!(
+            r#"{{"type":"joined","room":"rust","members":["ada"],"history":[{history}]}}"#
+        ))
+        .await;
+        peer.closed().await
+    })
+    .await;
+    let mut connection = Connection::open(&url).await.unwrap();
+    let event = next(&mut connection).await.unwrap();
+    assert!(matches!(event, Some(ServerEvent::Joined { history, .. }) if history.len() == 2097));
+}
+
+#[tokio::test]
 async fn too_much_is_neither_sent_nor_taken() {
     let (url, _script) = server(async |mut peer| {
         peer.expect(r#"{"type":"rooms"}"#).await;
@@ -162,7 +183,7 @@ async fn too_much_is_neither_sent_nor_taken() {
     .await;
     let options = Options { max_received_bytes: 1000, ..Options::default() };
     let mut connection = Connection::open_with(&url, &options).await.unwrap();
-    let long = ClientEvent::Message { room: None, text: "x".repeat(65536) };
+    let long = ClientEvent::message(None, "x".repeat(65536));
     let error = connection.send(&long).await.unwrap_err().to_string();
     assert!(error.starts_with("that makes 65564 bytes, and a server takes 65536"), "{error}");
     connection.send(&ClientEvent::Rooms).await.expect("the connection is still open");

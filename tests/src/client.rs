@@ -1,5 +1,6 @@
 //! A chat client that always reads, and speaks in the words of the protocol.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::event::{Came, a, event, is, is_presence, json_of, text};
 use crate::journal::Journal;
@@ -29,6 +31,10 @@ pub struct Client {
     base: String,
     writing: Arc<Mutex<OwnedWriteHalf>>,
     inbox: mpsc::UnboundedReceiver<Came>,
+    /// What came while an ack was waited for.
+    aside: VecDeque<Came>,
+    /// The acks that came while something else was waited for.
+    acks: Vec<Value>,
     reader: JoinHandle<()>,
 }
 
@@ -54,6 +60,8 @@ impl Client {
             base,
             writing,
             inbox,
+            aside: VecDeque::new(),
+            acks: Vec::new(),
             reader,
         }
     }
@@ -82,16 +90,50 @@ impl Client {
 
     /// The `message` event this client would send, into its room where there are rooms.
     pub fn message(&self, text: &str) -> Value {
-        if self.milestone >= 3 {
-            json!({"type": "message", "room": self.room, "text": text})
-        } else {
-            json!({"type": "message", "text": text})
+        match self.milestone {
+            ..3 => json!({"type": "message", "text": text}),
+            3 => json!({"type": "message", "room": self.room, "text": text}),
+            _ => {
+                json!({"type": "message", "id": Uuid::new_v4(), "room": self.room, "text": text})
+            }
         }
     }
 
     /// Says something.
     pub async fn say(&mut self, text: &str) {
         self.send(self.message(text)).await;
+    }
+
+    /// Says something, and waits until the server has it for good.
+    ///
+    /// # Errors
+    /// There is no ack.
+    pub async fn store(&mut self, text: &str) -> Check<Value> {
+        let message = self.message(text);
+        self.send(message.clone()).await;
+        self.ack(crate::event::text(&message, "id")).await
+    }
+
+    /// The ack of a message. Whatever comes before it is kept for later.
+    ///
+    /// # Errors
+    /// It does not come, or an error comes instead.
+    pub async fn ack(&mut self, id: &str) -> Check<Value> {
+        let what = format!("an `ack` of {id}");
+        loop {
+            if let Some(place) = self.acks.iter().position(|ack| text(ack, "id") == id) {
+                return Ok(self.acks.swap_remove(place));
+            }
+            match self.fresh(&what).await? {
+                Came::Event(event) if is(&event, "ack") => self.acks.push(event),
+                Came::Event(event) if is(&event, "error") => {
+                    return Err(self.journal.mismatch(&json_of(&event)));
+                }
+                Came::End(how) => return Err(self.journal.mismatch(&how)),
+                Came::Close(code) => return Err(self.journal.mismatch(&closed(code))),
+                other => self.aside.push_back(other),
+            }
+        }
     }
 
     /// Says hello and waits for the welcome.
@@ -210,8 +252,21 @@ impl Client {
         self.journal.mismatch(got)
     }
 
-    /// What comes next, without what other scenarios at the same server do.
+    /// What comes next and is no ack: those are for [`Client::ack`], whenever they come.
     async fn came(&mut self, what: &str) -> Check<Came> {
+        if let Some(came) = self.aside.pop_front() {
+            return Ok(came);
+        }
+        loop {
+            match self.fresh(what).await? {
+                Came::Event(event) if is(&event, "ack") => self.acks.push(event),
+                came => return Ok(came),
+            }
+        }
+    }
+
+    /// What comes next, without what other scenarios at the same server do.
+    async fn fresh(&mut self, what: &str) -> Check<Came> {
         loop {
             self.journal.wait_for(&format!("{} to get {what}", self.base));
             let came = match timeout(PATIENCE, self.inbox.recv()).await {

@@ -155,7 +155,7 @@ async fn bad_setting(scene: &mut Scene, name: &str, value: &str) -> Check {
 }
 
 /// Starts the program with a setting that it can't use.
-async fn refuses_to_start(scene: &mut Scene, name: &str, value: &str) -> Check {
+pub(crate) async fn refuses_to_start(scene: &mut Scene, name: &str, value: &str) -> Check {
     scene.journal.note(&format!("started the program with {name}={value}"));
     scene.journal.wait_for(SENTENCE);
     let program = scene.program()?.env(name, value);
@@ -208,7 +208,7 @@ async fn other_limit(scene: &mut Scene) -> Check {
 }
 
 /// Sends a signal to the server.
-async fn stop(scene: &mut Scene, signal: Signal) -> Check {
+pub(crate) async fn stop(scene: &mut Scene, signal: Signal) -> Check {
     let name = if signal == Signal::Term { "SIGTERM" } else { "SIGINT (Ctrl-C)" };
     scene.journal.note(&format!("sent {name} to the server"));
     let sent = scene.running()?.signal(signal).await;
@@ -217,8 +217,13 @@ async fn stop(scene: &mut Scene, signal: Signal) -> Check {
 
 /// The server must end in time, with exit code 0.
 async fn ends_well(scene: &mut Scene) -> Check {
+    ends_well_within(scene, END).await
+}
+
+/// The same with another bound.
+pub(crate) async fn ends_well_within(scene: &mut Scene, limit: Duration) -> Check {
     scene.journal.wait_for("the program to end with exit code 0");
-    let ended = scene.running()?.wait_exit(END).await;
+    let ended = scene.running()?.wait_exit(limit).await;
     match ended {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(scene.mismatch(&status.to_string())),

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// How long a program may take from its start to its `listening on …` line.
 const START: Duration = Duration::from_secs(20);
@@ -42,6 +43,16 @@ impl Program {
         Self::new(package, How::Package(package.to_owned()))
     }
 
+    /// A package's program, begun by a line of shell that ends with `exec "$0"`.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub async fn by_shell(&self, line: &str) -> Result<Self> {
+        let program = self.path().await?.display().to_string();
+        let shell = Self::command("sh", ["-c".to_owned(), line.to_owned(), program]);
+        Ok(Self { env: self.env.clone(), ..shell })
+    }
+
     /// Any program, with its arguments.
     pub fn command<A: Into<String>>(
         program: impl Into<PathBuf>,
@@ -64,7 +75,8 @@ impl Program {
         Self { name: name.to_owned(), how, env: Vec::new() }
     }
 
-    /// Sets an environment variable. Without that, a program listens on 127.0.0.1 and any free port.
+    /// Sets an environment variable. Without that, a program listens on 127.0.0.1 and any free
+    /// port, and keeps its data in a directory that goes with it.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.push((name.to_owned(), value.to_string()));
@@ -89,13 +101,14 @@ impl Program {
     /// # Errors
     /// It cannot be built or started, ends at once, or does not say `listening on …` in time.
     pub async fn start(&self) -> Result<Running> {
-        let mut child = self.spawn().await?;
+        let data = Scratch::new();
+        let mut child = self.spawn(&data).await?;
         let (said_url, url) = oneshot::channel();
         let stdout = child.stdout.take().context("the program has no stdout")?;
         tokio::spawn(find_url(stdout, said_url));
         let stderr = Lines::read(child.stderr.take().context("the program has no stderr")?);
         let name = self.name.clone();
-        let mut running = Running { name, url: String::new(), child, stderr };
+        let mut running = Running { name, url: String::new(), child, stderr, _data: data };
 
         match timeout(START, url).await {
             Ok(Ok(url)) => running.url = url,
@@ -121,7 +134,8 @@ impl Program {
     /// # Errors
     /// It cannot be built or started, or is still running after `limit` (and is then killed).
     pub async fn run_to_end(&self, limit: Duration) -> Result<Ended> {
-        let mut child = self.spawn().await?;
+        let data = Scratch::new();
+        let mut child = self.spawn(&data).await?;
         let stdout = Lines::read(child.stdout.take().context("the program has no stdout")?);
         let stderr = Lines::read(child.stderr.take().context("the program has no stderr")?);
         let status = timeout(limit, child.wait())
@@ -132,7 +146,7 @@ impl Program {
         Ok(Ended { code: status.code(), stdout: stdout.text(), stderr: stderr.text() })
     }
 
-    async fn spawn(&self) -> Result<Child> {
+    async fn spawn(&self, data: &Scratch) -> Result<Child> {
         let path = self.path().await?;
         let arguments: &[String] = match &self.how {
             How::Package(_) => &[],
@@ -143,6 +157,7 @@ impl Program {
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
             .env("RUST_LOG", "info")
+            .env("DATA_DIR", data.path())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -161,6 +176,29 @@ impl Program {
     }
 }
 
+/// A directory for a server's data. Dropping this removes it.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A name of its own among the temporary files. Nothing is made yet: that is up to the server.
+    #[expect(clippy::new_without_default, reason = "no two are the same")]
+    pub fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("chat-tests-{}", Uuid::new_v4().simple())))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _nothing_was_made = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A program that has ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -172,13 +210,17 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// A signal that asks a program to stop.
+/// A signal to a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// SIGTERM, as from Docker, systemd or Kubernetes.
     Term,
     /// SIGINT, as from Ctrl-C.
     Int,
+    /// SIGSTOP: the program stands still, and its connections stay open.
+    Freeze,
+    /// SIGCONT: a frozen program goes on.
+    Thaw,
 }
 
 /// A running server. Dropping it kills it.
@@ -188,6 +230,8 @@ pub struct Running {
     url: String,
     child: Child,
     stderr: Lines,
+    /// Its data, unless it was told to keep them elsewhere.
+    _data: Scratch,
 }
 
 impl Running {
@@ -223,18 +267,20 @@ impl Running {
         self.stderr.text()
     }
 
-    /// Asks the program to stop.
+    /// Sends the program a signal.
     ///
     /// # Errors
     /// It has ended already, or this system has no such signals.
     pub async fn signal(&self, stop: Stop) -> Result<()> {
         if !cfg!(unix) {
-            bail!("only Unix has SIGTERM and SIGINT");
+            bail!("only Unix has such signals");
         }
         let pid = self.pid().with_context(|| format!("{} has ended already", self.name))?;
         let signal = match stop {
             Stop::Term => "-TERM",
             Stop::Int => "-INT",
+            Stop::Freeze => "-STOP",
+            Stop::Thaw => "-CONT",
         };
         let status = Command::new("kill").args([signal, &pid.to_string()]).status().await?;
         if !status.success() {

@@ -42,6 +42,8 @@ pub enum Fault {
 pub struct FaultProxy {
     addr: SocketAddr,
     fault: watch::Sender<Fault>,
+    swallowing: watch::Sender<bool>,
+    upstream: watch::Sender<Option<SocketAddr>>,
     cuts: watch::Sender<u64>,
     open: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
@@ -56,11 +58,13 @@ impl FaultProxy {
         let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
         let (fault, faults) = watch::channel(Fault::None);
+        let (swallowing, swallows) = watch::channel(false);
+        let (upstream, upstreams) = watch::channel(Some(upstream));
         let (cuts, cut) = watch::channel(0);
         let open = Arc::new(AtomicUsize::new(0));
-        let wire = Wire { upstream, faults, cut, open: Arc::clone(&open) };
+        let wire = Wire { upstream: upstreams, faults, swallows, cut, open: Arc::clone(&open) };
         let accepting = tokio::spawn(accept(listener, wire));
-        Ok(Self { addr, fault, cuts, open, accepting })
+        Ok(Self { addr, fault, swallowing, upstream, cuts, open, accepting })
     }
 
     /// Where it listens.
@@ -76,6 +80,17 @@ impl FaultProxy {
     /// What is wrong with the wire now.
     pub fn fault(&self) -> Fault {
         *self.fault.borrow()
+    }
+
+    /// Loses what the server sends, acks for instance, while what the client sends arrives. A
+    /// connection that has lost bytes ends when this ends.
+    pub fn swallow(&self, on: bool) {
+        self.swallowing.send_replace(on);
+    }
+
+    /// Carries new connections to another server, as after a restart; to none, they are reset.
+    pub fn lead_to(&self, upstream: Option<SocketAddr>) {
+        self.upstream.send_replace(upstream);
     }
 
     /// Ends all connections at once, without a goodbye. New ones are accepted.
@@ -98,8 +113,9 @@ impl Drop for FaultProxy {
 /// What each connection needs to know.
 #[derive(Clone)]
 struct Wire {
-    upstream: SocketAddr,
+    upstream: watch::Receiver<Option<SocketAddr>>,
     faults: watch::Receiver<Fault>,
+    swallows: watch::Receiver<bool>,
     cut: watch::Receiver<u64>,
     open: Arc<AtomicUsize>,
 }
@@ -142,7 +158,9 @@ impl Drop for Counted {
 async fn carry(mut client: TcpStream, mut wire: Wire, _counted: Counted) {
     // Only cuts from now on count.
     wire.cut.mark_unchanged();
-    let Ok(mut server) = TcpStream::connect(wire.upstream).await else {
+    let upstream = *wire.upstream.borrow();
+    let Some(upstream) = upstream else { return reset(&client) };
+    let Ok(mut server) = TcpStream::connect(upstream).await else {
         return reset(&client);
     };
     let _ = client.set_nodelay(true);
@@ -151,8 +169,8 @@ async fn carry(mut client: TcpStream, mut wire: Wire, _counted: Counted) {
     let was_cut = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let up = pump(from_client, to_server, wire.faults.clone());
-        let down = pump(from_server, to_client, wire.faults.clone());
+        let up = pump(from_client, to_server, wire.faults.clone(), None);
+        let down = pump(from_server, to_client, wire.faults.clone(), Some(wire.swallows.clone()));
         tokio::select! {
             cut = wire.cut.changed() => cut.is_ok(),
             ended = async { tokio::try_join!(up, down) } => ended.is_err(),
@@ -170,22 +188,43 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Carries bytes one way until their end, which it passes on.
+/// Carries bytes one way until their end, which it passes on. Only the way down swallows.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut faults: watch::Receiver<Fault>,
+    mut swallows: Option<watch::Receiver<bool>>,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let portion = portion(*faults.borrow_and_update()).min(CHUNK);
         let length = from.read(chunk.get_mut(..portion).unwrap_or_default()).await?;
+        if let Some(swallows) = &mut swallows
+            && length > 0
+            && *swallows.borrow()
+        {
+            return swallow(from, swallows).await;
+        }
         pass(length, &mut faults).await;
         if length == 0 {
             return to.shutdown().await;
         }
         to.write_all(chunk.get(..length).unwrap_or_default()).await?;
     }
+}
+
+/// Takes what comes and passes nothing on, until the fault is over. Then the connection has a hole.
+async fn swallow(mut from: ReadHalf<'_>, swallows: &mut watch::Receiver<bool>) -> io::Result<()> {
+    let mut lost = vec![0; CHUNK];
+    let taking = async {
+        while from.read(&mut lost).await? > 0 {}
+        io::Result::Ok(())
+    };
+    tokio::select! {
+        ended = taking => ended?,
+        _over = swallows.wait_for(|swallows| !swallows) => {}
+    }
+    Err(io::ErrorKind::ConnectionReset.into())
 }
 
 /// How many bytes may pass in one beat.
@@ -355,6 +394,40 @@ mod tests {
         let mut next = TcpStream::connect(proxy.addr()).await.unwrap();
         comes_back(&mut next, b"three").await;
         assert_eq!(proxy.connections(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_swallowing_wire_delivers_what_the_client_sends_and_loses_the_answers() {
+        let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+        let upstream = listener.local_addr().unwrap();
+        let proxy = FaultProxy::start(ANY_PORT.parse().unwrap(), upstream).await.unwrap();
+        let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        proxy.swallow(true);
+        client.write_all(b"question").await.unwrap();
+        expect(&mut server, b"question").await;
+        server.write_all(b"answer").await.unwrap();
+        let silence = timeout(Duration::from_millis(100), client.read_u8()).await;
+        assert!(silence.is_err(), "a byte came through");
+
+        proxy.swallow(false);
+        assert!(!ends_in_order(&mut client).await);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_can_lead_to_another_server_or_to_none() {
+        let (proxy, _client) = through_a_proxy().await;
+        proxy.lead_to(None);
+        // The reset may come before the connection is reported.
+        if let Ok(mut nobody) = TcpStream::connect(proxy.addr()).await {
+            assert!(!ends_in_order(&mut nobody).await);
+        }
+        let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+        proxy.lead_to(listener.local_addr().ok());
+        let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.write_all(b"hi").await.unwrap();
+        expect(&mut server, b"hi").await;
     }
 
     #[tokio::test]

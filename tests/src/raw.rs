@@ -194,12 +194,48 @@ pub async fn request(
     path: &str,
     headers: &[(&str, &str)],
 ) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(address).await?;
-    let head = head(method, path, address, &[&[("Connection", "close")], headers].concat());
-    stream.write_all(head.as_bytes()).await?;
-    let (mut answer, rest) = read_head(&mut stream).await?;
+    request_with(address, method, path, headers, "").await
+}
+
+/// The same with a body. Its `Content-Type` is among the headers, its length is not.
+///
+/// # Errors
+/// No connection, or what came is no HTTP.
+pub async fn request_with(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Answer> {
+    let length = body.len().to_string();
+    let mut own = vec![("Connection", "close")];
+    if !body.is_empty() {
+        own.push(("Content-Length", &length));
+    }
+    let (mut answer, rest, mut stream) =
+        begin(address, method, path, &[&own, headers].concat(), body).await?;
     answer.body = read_body(&mut stream, rest, &answer).await?;
     Ok(answer)
+}
+
+/// Sends a request and reads the head of the answer; the body is still to come, but for its
+/// beginning.
+///
+/// # Errors
+/// No connection, or what came is no HTTP.
+pub async fn begin(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<(Answer, Vec<u8>, TcpStream)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let head = head(method, path, address, headers);
+    stream.write_all(format!("{head}{body}").as_bytes()).await?;
+    let (answer, rest) = read_head(&mut stream).await?;
+    Ok((answer, rest, stream))
 }
 
 /// The head of a request.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::program::Program;
 use crate::scene::Scene;
-use crate::{step1, step2, step3};
+use crate::{step1, step2, step3, step4};
 
 /// How long most scenarios may take. They take milliseconds; the rest is for a busy machine.
 pub const QUICK: Duration = Duration::from_secs(20);
@@ -199,6 +199,7 @@ pub fn of_milestone(milestone: u8) -> Vec<Scenario> {
         1 => step1::scenarios(),
         2 => step2::scenarios(),
         3 => step3::scenarios(),
+        4 => step4::scenarios(),
         _ => Vec::new(),
     }
 }

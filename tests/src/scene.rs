@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::journal::Journal;
-use crate::program::{Program, Running};
+use crate::program::{Program, Running, Scratch};
 use crate::raw::{self, Answer, Frame, Opened, Socket};
 use crate::scenario::{Check, Needs, Scenario, Stop, Target};
 use crate::wire::Wire;
@@ -29,6 +29,8 @@ pub struct Scene {
     address: String,
     program: Option<Program>,
     running: Option<Running>,
+    /// Where the scenario's own servers keep their data, one after the other.
+    data: Scratch,
 }
 
 impl Scene {
@@ -46,6 +48,7 @@ impl Scene {
             address: String::new(),
             program: target.get_program().cloned(),
             running: None,
+            data: Scratch::new(),
         };
         match (scenario.needs, target.shared_url()) {
             (Needs::Url, Some(url)) => scene.address = address_of(url)?,
@@ -70,7 +73,7 @@ impl Scene {
     /// # Errors
     /// It does not start.
     pub async fn start(&mut self, env: &[(&str, &str)]) -> Check {
-        let mut program = self.program()?;
+        let mut program = self.program()?.env("DATA_DIR", self.data.path().display());
         for (name, value) in env {
             program = program.env(name, value);
         }
@@ -89,6 +92,22 @@ impl Scene {
     pub fn running(&mut self) -> Check<&mut Running> {
         let reason = "it has no server of its own";
         self.running.as_mut().ok_or_else(|| Stop::Skipped(reason.to_owned()))
+    }
+
+    /// Kills the scenario's own server, as a power cut does, and starts another one with its data.
+    ///
+    /// # Errors
+    /// The next one does not start.
+    pub async fn kill_and_restart(&mut self) -> Check {
+        self.journal.note("killed the server (kill -9) and started it again");
+        let killed = self.running()?.kill().await;
+        killed.map_err(|error| self.mismatch(&error.to_string()))?;
+        self.start(&[]).await
+    }
+
+    /// Where the scenario's own server keeps its data, unless it was told otherwise.
+    pub fn data(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     /// The server's host and port.
@@ -175,8 +194,22 @@ impl Scene {
     /// # Errors
     /// No answer.
     pub async fn http(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Check<Answer> {
-        self.journal.note(&format!("sent {method} {path}"));
-        let request = raw::request(&self.address, method, path, headers);
+        self.http_with(method, path, headers, "").await
+    }
+
+    /// The same with a body.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn http_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Check<Answer> {
+        self.journal.note(&format!("sent {method} {path} {body}"));
+        let request = raw::request_with(&self.address, method, path, headers, body);
         let answer = self.within("an HTTP answer", request).await?;
         answer.map_err(|error| self.mismatch(&broken(&error)))
     }

@@ -13,11 +13,18 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use uuid::Uuid;
 
-/// How much is offered to the client that never reads, in bytes.
-const OFFERED: usize = 256_000_000;
+/// The milestones: the number, the package, and how much is offered to the client that never reads, in
+/// bytes. Milestone 4 brings all of it to the disk, so it takes longer for the same.
+const MILESTONES: [(u8, &str, usize); 3] = [
+    (2, "step02-multiuser", 256_000_000),
+    (3, "step03-rooms", 256_000_000),
+    (4, "step04-resilience", 64_000_000),
+];
 
-/// How much the server may grow meanwhile, in KiB.
+/// How much the server may grow meanwhile, in KiB. In milestone 4 these are the last 512 messages of the
+/// room, 4 MB, which it keeps for those who come back.
 const GROWTH_KIB: u64 = 10 * 1000;
 
 /// One message: 2,000 characters of four bytes.
@@ -33,24 +40,24 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One measurement at a time, so that the figures mean something.
     arguments.test_threads = Some(1);
-    let trials = [(2, "step02-multiuser"), (3, "step03-rooms")].map(|(milestone, package)| {
+    let trials = MILESTONES.map(|(milestone, package, offered)| {
         let name = format!("{package}::a_client_that_never_reads_costs_no_more_than_its_queue");
-        Trial::ignorable_test(name, move || measure(milestone, package))
+        Trial::ignorable_test(name, move || measure(milestone, package, offered))
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
-fn measure(milestone: u8, package: &str) -> Result<Completion, Failed> {
+fn measure(milestone: u8, package: &str, offered: usize) -> Result<Completion, Failed> {
     if !cfg!(target_os = "linux") {
         return Ok(Completion::ignored_with("memory is measured on Linux only"));
     }
-    let report = Runtime::new()?.block_on(offer(milestone, package))?;
+    let report = Runtime::new()?.block_on(offer(milestone, package, offered))?;
     println!("{package}: {report}");
     Ok(Completion::Completed)
 }
 
-/// Offers 256 MB to a client that never reads, through a sender and beside a third client.
-async fn offer(milestone: u8, package: &str) -> anyhow::Result<String> {
+/// Offers much to a client that never reads, through a sender and beside a third client.
+async fn offer(milestone: u8, package: &str, offered: usize) -> anyhow::Result<String> {
     let server = Program::cargo_package(package).env("RUST_LOG", "warn").start().await?;
     let mut sender = Speaker::enter(&server, milestone, "ada").await?;
     let mut third = Speaker::enter(&server, milestone, "grace").await?;
@@ -62,7 +69,7 @@ async fn offer(milestone: u8, package: &str) -> anyhow::Result<String> {
 
     let start = Instant::now();
     let mut slowest = Duration::ZERO;
-    let count = OFFERED / (CHARACTERS * 4);
+    let count = offered / (CHARACTERS * 4);
     for first in (0..count).step_by(WINDOW) {
         let sent = Instant::now();
         talk(&mut sender, &mut third, first..count.min(first + WINDOW)).await?;
@@ -78,7 +85,7 @@ async fn offer(milestone: u8, package: &str) -> anyhow::Result<String> {
     Ok(format!(
         "{count} messages, {} MB, in {:.1} s; RSS {before} KiB before, {highest} KiB at most (+{growth}); \
          slowest {WINDOW} messages {:.0} ms; the silent client: {ending}",
-        OFFERED / 1_000_000,
+        offered / 1_000_000,
         took.as_secs_f64(),
         slowest.as_secs_f64() * 1000.0,
     ))
@@ -170,7 +177,8 @@ impl Speaker {
     async fn say(&mut self, number: usize) -> anyhow::Result<()> {
         let text = format!("{number} {}", "🦀".repeat(CHARACTERS));
         let event = if self.milestone >= 3 {
-            json!({"type": "message", "room": "hall", "text": text})
+            // Milestone 3 ignores the id, milestone 4 needs it.
+            json!({"type": "message", "id": Uuid::new_v4(), "room": "hall", "text": text})
         } else {
             json!({"type": "message", "text": text})
         };
@@ -191,9 +199,9 @@ impl Speaker {
             if text.contains(&wanted) {
                 return Ok(());
             }
-            // Only who comes and who goes may come between.
+            // Only who comes and who goes may come between, and the acks.
             anyhow::ensure!(
-                text.contains("_joined\"") || text.contains("_left\""),
+                ["_joined\"", "_left\"", "\"ack\""].iter().any(|kind| text.contains(kind)),
                 "number {number} is missing"
             );
         }

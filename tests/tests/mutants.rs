@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
+use tests::chance::Chance;
+use tests::faults;
 use tests::program::{Program, cargo_build, executable, own_target_dir, workspace};
 use tests::scenario::{Outcome, Target, of_milestone};
 use tokio::process::Command;
@@ -34,7 +36,11 @@ struct Mutant {
     scenario: &'static str,
 }
 
-const PACKAGES: [&str; 3] = ["step01-echo", "step02-multiuser", "step03-rooms"];
+/// The faults that the runs under load have to notice as well.
+const LOSSY: [&str; 2] = ["ack_before_the_message_is_stored", "history_after_what_is_said_now"];
+
+const PACKAGES: [&str; 4] =
+    ["step01-echo", "step02-multiuser", "step03-rooms", "step04-resilience"];
 
 impl Mutant {
     fn package(&self) -> &'static str {
@@ -192,6 +198,92 @@ mutants! {
     3 unbounded_queue in "src/outbox.rs":
         "const BUDGET: usize = 1024 * 1024" => "const BUDGET: usize = 1024 * 1024 * 1024",
         a_client_that_does_not_read_is_closed;
+
+    4 ack_before_the_message_is_stored in "src/room.rs":
+        "let answered = self.log.append(draft).await;" => "let last = self.history.as_ref().map_or(0, |history| history.seq());
+        let seq = last + self.under_way.len() as u64 + 1;
+        reply.tell(ServerEvent::Ack { id, room: self.name.clone(), seq });
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let answered = self.log.append(draft).await;",
+        what_was_acked_outlives_a_kill;
+    4 log_in_memory in "src/store.rs":
+        "Connection::open(file)?" => "{ let _ = file; Connection::open_in_memory()? }",
+        history_and_epoch_outlive_a_restart;
+    4 epoch_of_the_process in "src/log.rs":
+        "let epoch = store.epoch().map_err(|error| failed(error.into()))?;" => "let epoch = Uuid::new_v4();",
+        a_cursor_from_before_a_restart_resumes;
+    4 directory_not_locked in "src/log.rs":
+        "match file.try_lock() {" => "match Ok::<(), TryLockError>(()) {",
+        two_servers_do_not_share_a_data_directory;
+    4 repeated_messages_stored_again in "src/store.rs":
+        "params![namespace, room, sender, id, from, text, at]" => "params![namespace, room, sender, Uuid::new_v4(), from, text, at]",
+        a_repeated_message_is_acked_again_and_said_once;
+    4 ids_of_everyone in "src/store.rs":
+        "(names::key(from), now())" => "(String::from(\"everyone\"), now())",
+        an_id_is_its_sender_s_own;
+    4 conflicts_not_noticed in "src/store.rs":
+        "(false, _) => Appended::Conflict," => "(false, seq) => Appended::Repeated(seq),",
+        a_used_id_with_another_text_is_a_conflict;
+    4 errors_about_nothing in "src/client.rs":
+        "reply.tell(code.about(id));" => "let _ = id; reply.tell(code.about(None));",
+        an_error_names_the_message_it_answers;
+    4 typing_stored in "src/room.rs":
+        "let event = ServerEvent::Typing {" => "let (room, text) = (self.name.clone(), String::from(\"typing\"));
+            let draft = Draft { namespace: self.namespace, room, id: Uuid::new_v4(), from: who.name.clone(), text };
+            let log = self.log.clone();
+            tokio::spawn(async move { let _ = log.append(draft).await.await; });
+            let event = ServerEvent::Typing {",
+        typing_is_not_stored;
+    4 only_fifty_after_the_cursor in "src/history.rs":
+        "let messages = self.after(after).await?;" => "let mut messages = self.after(after).await?;
+        messages.truncate(50);",
+        a_resume_gives_every_message_after_the_cursor;
+    4 history_after_what_is_said_now in "src/room.rs":
+        "member.outbox.push_history((&joined).into(), turn);" => "let (outbox, letter) = (member.outbox.clone(), (&joined).into());
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            outbox.push_history(letter, turn);
+        });",
+        a_resume_while_others_speak_has_no_seam;
+    4 epoch_not_looked_at in "src/history.rs":
+        "other_count || too_far || too_old" => "too_far || too_old",
+        a_cursor_of_another_epoch_is_a_gap;
+    4 gap_not_told in "src/history.rs":
+        "Missed { messages, seq: self.seq, gap }" => "Missed { messages, seq: self.seq, gap: gap && false }",
+        a_cursor_ahead_of_the_log_is_a_gap;
+    4 conversations_open_to_all in "src/conversation.rs":
+        "_ => Err(ErrorCode::Forbidden)," => "_ => Ok(Some(one.to_owned())),",
+        nobody_else_may_join_read_or_write_a_conversation;
+    4 conversations_listed in "src/hub.rs":
+        "!conversation::is_one(name)" => "!name.is_empty()",
+        a_conversation_is_in_nobody_s_list;
+    4 old_connection_stays in "src/hub.rs":
+        "user.replaced.cancel();" => "",
+        a_session_takes_the_name_back;
+    4 any_session_will_do in "src/hub.rs":
+        "if session != Some(user.session) {" => "if session.is_none() {",
+        another_session_does_not_take_a_name;
+    4 never_recovers in "src/log.rs":
+        "self.degraded.send_replace(false);" => "",
+        the_server_recovers_by_itself;
+    4 no_hint_when_to_come_back in "src/drain.rs":
+        "outbox.tell(ServerEvent::Reconnect { after: millis });" => "let _ = (outbox, millis);",
+        sigterm_tells_every_client_when_to_come_back;
+    4 second_signal_ignored in "src/main.rs":
+        "std::process::exit(130)" => "std::future::pending().await",
+        a_second_signal_ends_the_program_at_once;
+    4 last_event_id_ignored in "src/events.rs":
+        "last_event_id.filter(|id| !id.is_empty());" => "last_event_id.filter(|_| false);",
+        a_stream_resumes_by_itself;
+    4 fallback_for_every_site in "src/lib.rs":
+        "events::routes(at(\"hello\"), at(\"events\")," => "events::routes(namespace(\"hello\", Arc::clone(&namespaces)), namespace(\"events\", Arc::clone(&namespaces)),",
+        pages_of_other_sites_may_not_use_the_fallback;
+    4 forms_welcome in "src/events.rs":
+        "if is_json { Ok(()) }" => "if is_json || !is_json { Ok(()) }",
+        a_post_of_another_type_is_refused;
+    4 no_heartbeat in "src/heartbeat.rs":
+        "const PERIOD: Duration = Duration::from_secs(25)" => "const PERIOD: Duration = Duration::from_secs(250)",
+        the_server_pings_and_keeps_who_answers;
 }
 
 fn main() -> ExitCode {
@@ -213,7 +305,25 @@ fn main() -> ExitCode {
             noticed.map_err(|error| Failed::from(format!("{error:#}")))
         })
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let mut trials: Vec<Trial> = trials.collect();
+    let lossy = MUTANTS.iter().filter(|mutant| LOSSY.contains(&mutant.fault));
+    trials.extend(lossy.map(|mutant| {
+        let (workshop, runtime) = (Arc::clone(&workshop), runtime.handle().clone());
+        let name = format!("{}::{}::kills_under_load", mutant.package(), mutant.fault);
+        Trial::test(name, move || {
+            let noticed = runtime.block_on(is_noticed_under_load(mutant, &workshop));
+            noticed.map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    }));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The comparison of what clients saw with the log must find something.
+async fn is_noticed_under_load(mutant: &Mutant, workshop: &Workshop) -> Result<()> {
+    let program = Program::command(workshop.build(mutant).await?, Vec::<String>::new());
+    let report = faults::kills(&program, 4, Chance::seed()).await?;
+    ensure!(!report.figures.is_right(), "the comparison did not notice the fault: {report}");
+    Ok(())
 }
 
 /// The scenario must fail.

@@ -26,6 +26,11 @@ pub const UNCHANGED: &[Unchanged<'_>] = &[
             "src/settings.rs",
         ],
     ),
+    (
+        "step03-rooms",
+        "step04-resilience",
+        &["src/names.rs", "src/origin.rs", "src/page.rs", "src/process.rs"],
+    ),
 ];
 
 /// The gate.

@@ -1,12 +1,14 @@
 //! A server that does what a test tells it to: one client, on a port of its own.
 
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::indexing_slicing, reason = "JSON without a field is null, and no panic")]
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -17,6 +19,12 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 
 /// Longer than anything here takes; so that a broken test ends.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The session of every welcome that has one.
+pub const SESSION: &str = "00000000-0000-0000-0000-000000000005";
+
+/// The epoch of every numbered message.
+const EPOCH: &str = "00000000-0000-0000-0000-00000000000e";
 
 const ID: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -63,6 +71,29 @@ async fn listen() -> (String, JoinHandle<TcpStream>) {
     (address, tokio::spawn(async move { listener.accept().await.unwrap().0 }))
 }
 
+/// A server that a test plays by hand, connection after connection.
+pub struct Host {
+    listener: TcpListener,
+}
+
+impl Host {
+    /// Begins to listen.
+    pub async fn open() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("ws://{}/ws", self.listener.local_addr().unwrap())
+    }
+
+    /// Waits for the next connection.
+    pub async fn accept(&self) -> Peer {
+        let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("nobody comes");
+        Peer { socket: accept_async(accepted.unwrap().0).await.unwrap() }
+    }
+}
+
 /// The server's end of the connection.
 pub struct Peer {
     socket: WebSocketStream<TcpStream>,
@@ -85,6 +116,58 @@ impl Peer {
         let wanted: Value = serde_json::from_str(json).unwrap();
         let came: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
         assert_eq!(came, wanted);
+    }
+
+    /// Takes an event.
+    pub async fn take(&mut self) -> Value {
+        let message = timeout(PATIENCE, self.socket.next()).await.expect("nothing comes");
+        let message = message.expect("the client is gone").unwrap();
+        serde_json::from_str(message.to_text().unwrap()).unwrap()
+    }
+
+    /// Takes hello from ada, and welcomes her with a session; `back` if she has to name hers.
+    pub async fn welcome_with_session(&mut self, back: bool) {
+        let hello = self.take().await;
+        let session = if back { json!(SESSION) } else { Value::Null };
+        assert_eq!((&hello["type"], &hello["session"]), (&json!("hello"), &session));
+        self.send(&format!(
+            r#"{{"type":"welcome","id":"{ID}","name":"ada","session":"{SESSION}"}}"#
+        ))
+        .await;
+    }
+
+    /// Takes ada's join with this cursor, and answers with these messages.
+    pub async fn resume(&mut self, after: Option<u64>, numbers: RangeInclusive<u64>) {
+        let epoch = after.map(|_| EPOCH);
+        let mut join = json!({"type": "join", "room": "rust"});
+        if let Some(after) = after {
+            join["epoch"] = json!(epoch);
+            join["after"] = json!(after);
+        }
+        assert_eq!(self.take().await, join);
+        self.joined(numbers, false).await;
+    }
+
+    /// Sends `joined` for the room `rust` with these messages.
+    pub async fn joined(&mut self, numbers: RangeInclusive<u64>, gap: bool) {
+        let seq = *numbers.end();
+        let history: Vec<Value> = numbers.map(numbered).collect();
+        let joined = json!({
+            "type": "joined", "room": "rust", "epoch": EPOCH, "seq": seq, "members": ["ada"],
+            "history": history, "gap": gap,
+        });
+        self.send(&joined.to_string()).await;
+    }
+
+    /// Sends the message of the room `rust` with this number.
+    pub async fn number(&mut self, seq: u64) {
+        self.send(&numbered(seq).to_string()).await;
+    }
+
+    /// Acknowledges a message of the room `rust`.
+    pub async fn ack(&mut self, message: &Value, seq: u64) {
+        let ack = json!({"type": "ack", "id": message["id"], "room": "rust", "seq": seq});
+        self.send(&ack.to_string()).await;
     }
 
     /// Takes hello from ada, and welcomes her the way a server with rooms does.
@@ -137,4 +220,18 @@ impl Peer {
         }
         code
     }
+}
+
+/// The numbers of no messages, in a room that has so many.
+pub fn nothing_after(seq: u64) -> RangeInclusive<u64> {
+    RangeInclusive::new(seq + 1, seq)
+}
+
+/// The message with this number, whose text is the number.
+fn numbered(seq: u64) -> Value {
+    let id = format!("00000000-0000-0000-0001-{seq:012}");
+    json!({
+        "type": "message", "room": "rust", "seq": seq, "id": id, "from": "grace",
+        "text": seq.to_string(), "at": 1_700_000_000_000_u64,
+    })
 }

@@ -17,7 +17,7 @@ Usage: cargo verify [--yes]
   --yes     install what is missing without asking (so does CI=true)
   --help    show this
 
-The tests need Chromium, chromedriver, Node with npm, and Python 3 with venv. What is missing is
+The tests need Chromium, chromedriver, Node with npm, Python 3 with venv, and faketime. What is missing is
 installed by apt-get, where there is one.";
 
 /// Programs that the tests start, and the Debian packages that bring them.
@@ -30,6 +30,7 @@ const NEEDS: &[Need] = &[
     Need { what: "chromedriver", programs: &["chromedriver"], packages: &["chromium-driver"] },
     Need { what: "Node", programs: &["node"], packages: &["nodejs"] },
     Need { what: "npm", programs: &["npm"], packages: &["npm"] },
+    Need { what: "faketime", programs: &["faketime"], packages: &["faketime"] },
     Need { what: "Python 3", programs: &["python3"], packages: &["python3", "python3-venv"] },
 ];
 

@@ -97,7 +97,9 @@ async fn no_direct(scene: &mut Scene) -> Check {
     ada.hello().await?;
     let mut grace = scene.connect_to("grace", "/ws/staff").await?;
     grace.hello().await?;
-    ada.send(json!({"type": "direct", "to": grace.name, "text": "psst"})).await;
+    // Milestone 3 ignores the id, later ones need it.
+    let id = uuid::Uuid::new_v4();
+    ada.send(json!({"type": "direct", "id": id, "to": grace.name, "text": "psst"})).await;
     ada.expect_error("no_such_user").await.map(drop)
 }
 

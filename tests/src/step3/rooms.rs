@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::client::Client;
-use crate::event::{json_of, list, text};
+use crate::event::{json_of, list, text, with};
 use crate::scenario::{Check, Scenario};
 use crate::scene::Scene;
 
@@ -264,6 +264,6 @@ async fn own_rooms(client: &mut Client, tag: &str) -> Check<Vec<(String, u64)>> 
 
 /// Says something in a room, and waits until the room has passed it on.
 async fn say_in(client: &mut Client, room: &str, words: &str) -> Check {
-    client.send(json!({"type": "message", "room": room, "text": words})).await;
+    client.send(with(client.message(words), "room", room)).await;
     client.expect_field("message", "text", words).await.map(drop)
 }

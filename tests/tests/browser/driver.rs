@@ -92,6 +92,11 @@ impl Driver {
 
     /// Opens a page in a browser of its own, with an empty profile.
     pub async fn open(&self, url: &str, screen: Screen) -> Result<Page> {
+        self.open_after("", url, screen).await
+    }
+
+    /// The same, with a script that runs before those of the page.
+    pub async fn open_after(&self, script: &str, url: &str, screen: Screen) -> Result<Page> {
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -115,6 +120,8 @@ impl Driver {
             builder.capabilities(wanted).connect(&self.url).await.context("no browser started")?;
         let page = Page { client };
         page.show_on(screen).await?;
+        let before = json!({ "source": script });
+        page.devtools("Page.addScriptToEvaluateOnNewDocument", before).await?;
         page.client.goto(url).await?;
         Ok(page)
     }
@@ -166,6 +173,11 @@ impl Page {
     async fn devtools(&self, command: &str, parameters: Value) -> Result<Value> {
         let command = Devtools { command: command.to_owned(), parameters };
         self.client.issue_cmd(command).await.context("the browser refused a command")
+    }
+
+    /// Loads the page again.
+    pub async fn reload(&self) -> Result<()> {
+        self.client.refresh().await.context("can't reload the page")
     }
 
     /// Types into the field that a selector finds.

@@ -4,6 +4,7 @@
 //! otherwise into `target/pictures`.
 
 mod driver;
+mod step4;
 
 use std::env;
 use std::path::PathBuf;
@@ -38,11 +39,20 @@ fn main() -> ExitCode {
             .map_err(|error| format!("{error:#}"))
     });
 
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 9] = [
         ("the_page_of_step_1_echoes_and_shows_frames", |driver| Box::pin(echo(driver))),
         ("two_people_chat_in_step_2", |driver| Box::pin(two_chat_in_step_2(driver))),
         ("two_people_chat_in_a_room_of_step_3", |driver| Box::pin(two_chat_in_step_3(driver))),
         ("typing_unread_and_direct_messages_show_in_step_3", |driver| Box::pin(attention(driver))),
+        ("a_cut_wire_costs_nothing_in_step_4", |driver| {
+            Box::pin(step4::a_cut_wire_costs_nothing(driver))
+        }),
+        ("a_reload_keeps_what_was_typed_in_step_4", |driver| {
+            Box::pin(step4::a_reload_keeps_what_was_typed(driver))
+        }),
+        ("without_websockets_step_4_goes_on_over_http", |driver| {
+            Box::pin(step4::without_websockets_it_goes_on_over_http(driver))
+        }),
         ("what_people_write_stays_text", |driver| Box::pin(text_stays_text(driver))),
         ("every_page_passes_the_accessibility_rules", |driver| Box::pin(accessible(driver))),
     ];

@@ -12,7 +12,9 @@ pub struct Arguments {
     /// The server's WebSocket.
     ///
     /// Milestone 2 is at ws://127.0.0.1:3002/ws and has one room for everyone. Milestone 3 is at
-    /// ws://127.0.0.1:3003/ws; its other namespaces are /ws/general and /ws/staff.
+    /// ws://127.0.0.1:3003/ws; its other namespaces are /ws/general and /ws/staff. Milestone 4 is at
+    /// ws://127.0.0.1:3004/ws: there, chat comes back by itself when the connection is lost, and what
+    /// you type meanwhile is sent then.
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:3003/ws")]
     pub url: String,
 
@@ -39,6 +41,10 @@ Examples:
 
   Say two things from a script. Each line waits for its answer, then chat leaves:
     printf 'hello\\nbye\\n' | cargo run -p client --bin chat -- --name bot --room lobby
+
+  Write to milestone 4, and stop and start the server meanwhile: each line of a script waits until
+  it is stored, for up to a minute.
+    cargo run -p client --bin chat -- --url ws://127.0.0.1:3004/ws --name ada --room lobby
 
   Try the server's origin check, which answers 403:
     cargo run -p client --bin chat -- --name eve --origin http://evil.example

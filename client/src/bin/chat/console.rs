@@ -51,7 +51,7 @@ impl Console {
         if !on_terminal || !io::stdin().is_terminal() {
             return Ok(Self { source: Source::Pipe(read_stdin()), colors });
         }
-        let prompt = prompt(None);
+        let prompt = prompt(None, "");
         let (mut readline, screen) = Readline::new(prompt.clone())?;
         // What is sent comes back from the server, with its time and place: once is enough.
         readline.should_print_line_on(false, false);
@@ -102,14 +102,14 @@ impl Console {
         }
     }
 
-    /// Says before the line to type in where it will go.
+    /// Says before the line to type in where it will go, and what keeps it from getting there.
     ///
     /// # Errors
     /// The terminal cannot be used.
-    pub fn turn_to(&mut self, room: Option<&str>) -> Result<(), ReadlineError> {
+    pub fn turn_to(&mut self, room: Option<&str>, status: &str) -> Result<(), ReadlineError> {
         match &mut self.source {
-            Source::Terminal { readline, prompt: shown, .. } if *shown != prompt(room) => {
-                *shown = prompt(room);
+            Source::Terminal { readline, prompt: shown, .. } if *shown != prompt(room, status) => {
+                *shown = prompt(room, status);
                 readline.update_prompt(shown)
             }
             Source::Terminal { .. } | Source::Pipe(_) => Ok(()),
@@ -129,8 +129,13 @@ impl Console {
 }
 
 /// What stands before the line to type in.
-fn prompt(room: Option<&str>) -> String {
-    format!("{}> ", clean(room.unwrap_or_default()))
+fn prompt(room: Option<&str>, status: &str) -> String {
+    let room = clean(room.unwrap_or_default());
+    match (room.is_empty(), status.is_empty()) {
+        (_, true) => format!("{room}> "),
+        (true, false) => format!("({status})> "),
+        (false, false) => format!("{room} ({status})> "),
+    }
 }
 
 /// Whether to use colors: <https://no-color.org>.
@@ -170,10 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn the_prompt_names_the_room_and_nothing_else() {
-        assert_eq!(prompt(None), "> ");
-        assert_eq!(prompt(Some("rust")), "rust> ");
-        assert_eq!(prompt(Some("\x1b[2J")), "\u{FFFD}[2J> ");
+    fn the_prompt_names_the_room_and_what_is_wrong() {
+        assert_eq!(prompt(None, ""), "> ");
+        assert_eq!(prompt(Some("rust"), ""), "rust> ");
+        assert_eq!(prompt(Some("\x1b[2J"), ""), "\u{FFFD}[2J> ");
+        assert_eq!(prompt(None, "offline"), "(offline)> ");
+        assert_eq!(prompt(Some("rust"), "offline"), "rust (offline)> ");
     }
 }
 // ANCHOR_END: all

@@ -1,17 +1,22 @@
 // ANCHOR: all
-//! The loop that carries lines to the server and events to the screen, from hello to goodbye.
+//! The loop that carries lines to the server and events to the screen, from hello to goodbye. Where
+//! the server keeps sessions, `resilient` has another one.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use client::{ClientEvent, Close, Connection, Error, Options, Reader, ServerEvent, Writer};
+use client::{
+    ClientEvent, Close, Connection, Error, Options, Reader, ServerEvent, Session, Settings, Writer,
+};
 use tokio::time::{Instant, sleep_until, timeout};
+use uuid::Uuid;
 
 use crate::arguments::Arguments;
 use crate::command::{self, Command};
 use crate::console::{Console, Input};
 use crate::display::Line;
+use crate::resilient;
 use crate::view::{Step, View};
 
 /// How long the server may take to answer before we take it for dead.
@@ -28,41 +33,54 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let options = Options { origin: arguments.origin.clone(), ..Options::default() };
     let mut connection = Connection::open_with(&arguments.url, &options).await?;
-    let view = match hello(&mut connection, &arguments.name).await {
-        Ok(view) => view,
+    let (view, session) = match hello(&mut connection, &arguments.name).await {
+        Ok(welcome) => welcome,
         Err(error) => {
             let _ = connection.close().await;
             return Err(error);
         }
     };
 
-    let (reader, writer) = connection.into_split();
     let console = Console::open().context("can't use this terminal")?;
+    if let Some(session) = session {
+        let settings = Settings { options, ..Settings::new(&arguments.url) };
+        let name = view.name().to_owned();
+        let session = Session::adopt(settings, connection, name, session);
+        return resilient::run(session, console, view, arguments.room.as_deref()).await;
+    }
+    let (reader, writer) = connection.into_split();
     let mut conversation = Conversation { reader, writer, console, view, answer_due: None };
     let result = conversation.hold(arguments.room.as_deref()).await;
     conversation.leave().await;
     result
 }
 
-/// Says hello, and waits until the server has taken the name.
-async fn hello(connection: &mut Connection, name: &str) -> anyhow::Result<View> {
-    connection.send(&ClientEvent::Hello { name: name.to_owned() }).await?;
+/// Says hello, and waits until the server has taken the name. If it keeps sessions, it gives ours.
+async fn hello(connection: &mut Connection, name: &str) -> anyhow::Result<(View, Option<Uuid>)> {
+    connection.send(&ClientEvent::hello(name)).await?;
     timeout(ANSWER, welcome(connection, name)).await.with_context(|| {
         let seconds = ANSWER.as_secs();
         format!("the server has not answered hello within {seconds} seconds: is it a chat, and is it alive?")
     })?
 }
 
-async fn welcome(connection: &mut Connection, wanted: &str) -> anyhow::Result<View> {
+async fn welcome(
+    connection: &mut Connection,
+    wanted: &str,
+) -> anyhow::Result<(View, Option<Uuid>)> {
     while let Some(event) = connection.next().await? {
         match event {
-            ServerEvent::Welcome { name, users, .. } => return Ok(View::new(name, users)),
-            ServerEvent::Error { code, message } if code == "name_taken" || code == "bad_name" => {
+            ServerEvent::Welcome { name, users, session, .. } => {
+                return Ok((View::new(name, users), session));
+            }
+            ServerEvent::Error { code, message, .. }
+                if code == "name_taken" || code == "bad_name" =>
+            {
                 bail!(
                     "the server does not take the name {wanted:?}: {message} Choose another one with --name."
                 )
             }
-            ServerEvent::Error { code, message } => {
+            ServerEvent::Error { code, message, .. } => {
                 bail!("the server does not let us in: {message} ({code})")
             }
             _ => {}
@@ -144,7 +162,7 @@ impl Conversation {
             // If the connection is over, the reader tells why: the close frame is on its side.
             Ok(()) | Err(_) => self.answer_due = Some(Instant::now() + ANSWER),
         }
-        self.console.turn_to(self.view.current())?;
+        self.console.turn_to(self.view.current(), "")?;
         Ok(())
     }
 }
@@ -171,7 +189,7 @@ impl Conversation {
 
     fn show(&mut self, lines: &[Line]) -> anyhow::Result<()> {
         self.console.show(lines)?;
-        self.console.turn_to(self.view.current())?;
+        self.console.turn_to(self.view.current(), "")?;
         Ok(())
     }
 }
@@ -202,7 +220,7 @@ impl Conversation {
 }
 
 /// Waits for Ctrl-C where no terminal makes a key of it, or for a request to end.
-async fn stop_signal() {
+pub async fn stop_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

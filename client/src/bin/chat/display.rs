@@ -42,6 +42,11 @@ impl Line {
         ])
     }
 
+    /// Something of ours that could not be sent yet.
+    pub fn waiting(text: &str) -> Self {
+        Self(vec![(Style::Text, format!("… {text}")), (Style::Aside, " (waiting)".to_owned())])
+    }
+
     /// Something to know.
     pub fn notice(text: impl Into<String>) -> Self {
         Self(vec![(Style::Aside, format!("* {}", text.into()))])

@@ -7,6 +7,7 @@
 //! - `command`: what the line asks for;
 //! - `view`: what this client knows, and so which event to send. The library takes it from here;
 //! - `conversation`: the loop that carries lines there and events back;
+//! - `resilient`: the same with a server that keeps sessions, over as many connections as it takes;
 //! - `display`: how an event becomes a line on the screen.
 
 mod arguments;
@@ -14,6 +15,7 @@ mod command;
 mod console;
 mod conversation;
 mod display;
+mod resilient;
 mod view;
 
 use std::io;

@@ -50,6 +50,11 @@ impl View {
         Self { name, users, rooms: BTreeMap::new(), current: None }
     }
 
+    /// Our name, as the server wrote it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where plain text goes.
     pub fn current(&self) -> Option<&str> {
         self.current.as_deref()
@@ -85,7 +90,7 @@ impl View {
                 Some(room) => Step::Send(ClientEvent::Leave { room }),
                 None => mistake(NO_CURRENT),
             },
-            Command::Direct { to, text } => Step::Send(ClientEvent::Direct { to, text }),
+            Command::Direct { to, text } => Step::Send(ClientEvent::direct(to, text)),
             Command::Rooms => Step::Send(ClientEvent::Rooms),
         }
     }
@@ -95,7 +100,7 @@ impl View {
         if room.is_none() && self.users.is_none() {
             return mistake(NO_CURRENT);
         }
-        Step::Send(ClientEvent::Message { room, text })
+        Step::Send(ClientEvent::message(room, text))
     }
 
     fn join(&mut self, room: String) -> Step {
@@ -104,7 +109,7 @@ impl View {
         if here {
             return Step::Show(vec![Line::notice(format!("You talk in {room} now."))]);
         }
-        Step::Send(ClientEvent::Join { room })
+        Step::Send(ClientEvent::join(room))
     }
 
     fn who(&self) -> Line {
@@ -138,7 +143,10 @@ impl View {
             | ServerEvent::UserLeft { .. }
             | ServerEvent::MemberJoined { .. }
             | ServerEvent::MemberLeft { .. }
+            | ServerEvent::Ack { .. }
             | ServerEvent::Typing { .. }
+            | ServerEvent::Status { .. }
+            | ServerEvent::Reconnect { .. }
             | ServerEvent::Unknown => false,
         }
     }
@@ -148,15 +156,20 @@ impl View {
         match event {
             ServerEvent::UserJoined { name } => self.user_joined(name),
             ServerEvent::UserLeft { name } => self.user_left(&name),
-            ServerEvent::Joined { room, members, history } => self.joined(room, members, &history),
+            ServerEvent::Joined { room, members, history, gap, .. } => {
+                self.joined(room, members, &history, gap)
+            }
             ServerEvent::Left { room } => self.left(&room),
             ServerEvent::MemberJoined { room, name } => self.member_joined(&room, name),
             ServerEvent::MemberLeft { room, name } => self.member_left(&room, &name),
             ServerEvent::Message { .. } | ServerEvent::Direct { .. } => self.said(&event),
             ServerEvent::Rooms { rooms } => vec![list_rooms(&rooms)],
-            ServerEvent::Error { code, message } => self.refused(&code, message),
+            ServerEvent::Error { code, message, .. } => self.refused(&code, message),
+            ServerEvent::Reconnect { .. } => vec![Line::notice("The server is about to restart.")],
             // A line for every "is typing" would push away what was said.
             ServerEvent::Typing { .. } => vec![],
+            // The session has taken these in already.
+            ServerEvent::Ack { .. } | ServerEvent::Status { .. } => vec![],
             ServerEvent::Welcome { .. } | ServerEvent::Unknown => vec![],
         }
     }
@@ -164,6 +177,10 @@ impl View {
     /// The line for something that was said, and none for any other event.
     fn said(&self, event: &ServerEvent) -> Vec<Line> {
         match event {
+            ServerEvent::Message { room: Some(room), from, text, at, .. } if is_direct(room) => {
+                let (from, to) = self.ends(room, from);
+                vec![Line::direct(*at, from, to, text)]
+            }
             ServerEvent::Message { room, from, text, at, .. } => {
                 vec![Line::message(*at, room.as_deref(), from, *from == self.name, text)]
             }
@@ -172,6 +189,16 @@ impl View {
             }
             _ => vec![],
         }
+    }
+
+    /// From whom to whom a message in a conversation is.
+    fn ends<'a>(&self, room: &'a str, from: &'a str) -> (&'a str, &'a str) {
+        if from != self.name {
+            return (from, "you");
+        }
+        let me = self.name.to_lowercase();
+        let other = room.split(':').skip(1).find(|name| *name != me);
+        ("you", other.unwrap_or("you"))
     }
 
     fn or_you<'a>(&self, name: &'a str) -> &'a str {
@@ -198,10 +225,27 @@ impl View {
     }
 
     /// What was said before, and who is there: the newest line is the one that says where we are.
-    fn joined(&mut self, room: String, members: Vec<String>, history: &[ServerEvent]) -> Vec<Line> {
+    /// After a cut we were there already, and see what we have missed.
+    fn joined(
+        &mut self,
+        room: String,
+        members: Vec<String>,
+        history: &[ServerEvent],
+        gap: bool,
+    ) -> Vec<Line> {
         let members = BTreeSet::from_iter(members);
         let mut lines: Vec<Line> = history.iter().flat_map(|event| self.said(event)).collect();
-        lines.push(Line::notice(format!("[{room}] You are in, with: {}", list(&members))));
+        if gap {
+            let text = format!("[{room}] Some messages are no longer there. It goes on here:");
+            lines.insert(0, Line::notice(text));
+        }
+        if is_direct(&room) {
+            // It is not a place to talk in, but somebody to talk to: /msg does that.
+            return lines;
+        }
+        if !self.rooms.contains_key(&room) {
+            lines.push(Line::notice(format!("[{room}] You are in, with: {}", list(&members))));
+        }
         self.current.get_or_insert_with(|| room.clone());
         self.rooms.insert(room, members);
         lines
@@ -215,6 +259,9 @@ impl View {
 
     fn member_joined(&mut self, room: &str, name: String) -> Vec<Line> {
         let line = Line::notice(format!("[{room}] {name} has come"));
+        if is_direct(room) {
+            return vec![];
+        }
         if let Some(members) = self.rooms.get_mut(room) {
             members.insert(name);
         }
@@ -225,19 +272,27 @@ impl View {
         if let Some(members) = self.rooms.get_mut(room) {
             members.remove(name);
         }
+        if is_direct(room) {
+            return vec![];
+        }
         vec![Line::notice(format!("[{room}] {name} has gone"))]
     }
 
     /// A room that did not let us in is not the one to talk in, and which one is instead, the
     /// person must say: a text must not end up where it was not meant for.
     fn refused(&mut self, code: &str, message: String) -> Vec<Line> {
-        if matches!(code, "bad_room" | "too_many_rooms") {
+        if matches!(code, "bad_room" | "too_many_rooms" | "forbidden") {
             self.current.take_if(|current| !self.rooms.contains_key(current));
         }
         vec![Line::mistake(message)]
     }
 }
 // ANCHOR_END: presence
+
+/// Whether a room is a conversation of two.
+fn is_direct(room: &str) -> bool {
+    room.starts_with("dm:")
+}
 
 fn mistake(text: &str) -> Step {
     Step::Show(vec![Line::mistake(text)])
@@ -294,7 +349,7 @@ mod tests {
     }
 
     fn say(room: Option<&str>) -> Step {
-        Step::Send(ClientEvent::Message { room: room.map(str::to_owned), text: "hi".into() })
+        Step::Send(ClientEvent::message(room.map(str::to_owned), "hi"))
     }
 
     fn said(kind: &str) -> String {
@@ -395,6 +450,38 @@ mod tests {
     fn a_direct_message_calls_us_you() {
         let shown = take(&mut in_rust(), &said(r#""direct","from":"Bob","to":"ada""#));
         assert!(shown.ends_with(" Bob -> you: hi"), "{shown}");
+    }
+
+    #[test]
+    fn a_message_in_a_conversation_is_a_direct_one() {
+        let mut view = in_rust();
+        let json = r#"{"type":"joined","room":"dm:ada:bob","members":["ada","Bob"],"history":[]}"#;
+        assert_eq!(take(&mut view, json), "");
+        assert_eq!(view.current(), Some("rust"));
+        let shown = take(&mut view, &said(r#""message","room":"dm:ada:bob","from":"Bob""#));
+        assert!(shown.ends_with(" Bob -> you: hi"), "{shown}");
+        let shown = take(&mut view, &said(r#""message","room":"dm:ada:bob","from":"ada""#));
+        assert!(shown.ends_with(" you -> bob: hi"), "{shown}");
+        let json = r#"{"type":"member_left","room":"dm:ada:bob","name":"Bob"}"#;
+        assert_eq!(take(&mut view, json), "");
+    }
+
+    #[test]
+    fn who_comes_back_sees_what_was_missed_and_whether_that_is_all() {
+        let missed = said(r#""message","room":"rust","from":"Bob""#);
+        let back = |gap| {
+            let json = format!(
+                r#"{{"type":"joined","room":"rust","members":["ada","cy"],"history":[{missed}],"gap":{gap}}}"#
+            );
+            let mut view = in_rust();
+            let shown = take(&mut view, &json);
+            assert_eq!(ask(&mut view, Command::Who), "* [rust] ada, cy");
+            shown
+        };
+        let shown = back(false);
+        assert!(shown.ends_with(" [rust] Bob: hi") && shown.lines().count() == 1, "{shown}");
+        let shown = back(true);
+        assert!(shown.starts_with("* [rust] Some messages are no longer there."), "{shown}");
     }
 
     #[test]
