@@ -43,7 +43,7 @@ const SCHEMA_VERSION: i32 = 1;
 const SCHEMA: &str = "
     -- One row. The epoch names this log: the numbers of its messages are counted in it and in no
     -- other. The probe is written to find out whether writing works.
-    CREATE TABLE log (epoch BLOB NOT NULL, probe INTEGER NOT NULL) STRICT;
+    CREATE TABLE log (epoch BLOB NOT NULL, probe BLOB NOT NULL) STRICT;
 
     CREATE TABLE messages (
         namespace TEXT NOT NULL,
@@ -170,7 +170,7 @@ fn migrate(db: &mut Connection) -> Result<(), OpenError> {
     match version {
         0 => {
             transaction.execute_batch(SCHEMA)?;
-            transaction.execute("INSERT INTO log VALUES (?1, 0)", [Uuid::new_v4()])?;
+            transaction.execute("INSERT INTO log VALUES (?1, x'')", [Uuid::new_v4()])?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         SCHEMA_VERSION => {}
@@ -196,12 +196,13 @@ impl Store {
         Ok(appended)
     }
 
-    /// Finds out whether writing works, by writing.
+    /// Finds out whether writing works, by writing: as much as several of the longest messages take,
+    /// or a disk with room for a few bytes would pass for one that is well again.
     ///
     /// # Errors
     /// What SQLite reports: writing does not work.
     pub fn probe(&self) -> rusqlite::Result<()> {
-        self.db.execute("UPDATE log SET probe = probe + 1", []).map(|_rows| ())
+        self.db.execute("UPDATE log SET probe = randomblob(65536)", []).map(|_rows| ())
     }
 
     /// Brings everything from the WAL into the file itself, so that it can be copied alone. Only
