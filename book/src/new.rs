@@ -119,7 +119,7 @@ fn report(from: Option<u8>, aside: Option<PathBuf>) -> String {
         Some(number) => (format!("It begins with the code of milestone {number}."), number),
     };
     format!(
-        "{}Made {NAME}/. {what}\n\n  PORT=4001 cargo run -p {NAME}   runs it\n  cargo learn check {check}          shows what holds already, and what does not yet",
+        "{}Made {NAME}/. {what}\n\n  PORT=4001 cargo run -p {NAME}   runs it\n  cargo learn check {check}              shows what holds already, and what does not yet",
         aside.unwrap_or_default()
     )
 }
