@@ -165,7 +165,7 @@ async fn say(sessions: Arc<Sessions>, authorization: Option<String>, body: Bytes
         Ok(event) => event,
         Err(error) => return answer(StatusCode::BAD_REQUEST, &Letter::from(&error)),
     };
-    let (reply, mut waiting) = Outbox::new();
+    let (id, (reply, mut waiting)) = (event.message_id(), Outbox::new());
     if sessions.ask(session, Request::Say { event, reply }).await.is_err() {
         return refuse(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized);
     }
@@ -176,6 +176,8 @@ async fn say(sessions: Arc<Sessions>, authorization: Option<String>, body: Bytes
             answer(StatusCode::SERVICE_UNAVAILABLE, &letter)
         }
         Ok(Some(letter)) => answer(StatusCode::OK, &letter),
+        // A message always has an answer, unless the session ended before it was read.
+        Ok(None) if id.is_some() => refuse(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
         Ok(None) => StatusCode::NO_CONTENT.into_response(),
         Err(_elapsed) => refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
     }
