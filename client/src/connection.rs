@@ -10,12 +10,17 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header::ORIGIN};
+use tokio_tungstenite::tungstenite::http::header::{
+    AUTHORIZATION, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL,
+};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, Uri};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use uuid::Uuid;
 
+use crate::account::Token;
 use crate::error::{Close, Error};
 use crate::protocol::{self, ClientEvent, ServerEvent};
 
@@ -26,6 +31,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// a program with thousands of connections would pay for each.
 const READ_BUFFER: usize = 8 * 1024;
 
+/// What we speak, by the name that is agreed on in the handshake from milestone 5 on.
+const PROTOCOL: HeaderValue = HeaderValue::from_static("chat.v1");
+
 type Socket = WebSocketStream<TcpStream>;
 
 // ANCHOR: options
@@ -34,6 +42,12 @@ type Socket = WebSocketStream<TcpStream>;
 pub struct Options {
     /// The `Origin` header, which browsers send by themselves. Programs send none.
     pub origin: Option<String>,
+    /// Who we are, for milestone 5: the handshake says so, and the server's welcome comes without a
+    /// hello. [`account::token`](crate::account::token) gets one.
+    pub token: Option<Token>,
+    /// Which client we are, by the session of an earlier welcome: the server closes the old
+    /// connection. It is for the handshake with a token; before milestone 5, hello says it.
+    pub session: Option<Uuid>,
     /// How long the connection and its handshake may take.
     pub handshake_timeout: Duration,
     /// The longest message to send, in bytes. Servers take 64 KiB.
@@ -48,6 +62,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             origin: None,
+            token: None,
+            session: None,
             handshake_timeout: Duration::from_secs(10),
             max_sent_bytes: 64 * 1024,
             max_received_bytes: 32 * 1024 * 1024,
@@ -80,7 +96,7 @@ impl Connection {
     pub async fn open_with(url: &str, options: &Options) -> Result<Self, Error> {
         let (request, address) = request(url, options)?;
         let limit = options.handshake_timeout;
-        let (sink, stream) = match timeout(limit, connect(request, &address, options)).await {
+        let (sink, stream) = match timeout(limit, connect(url, request, &address, options)).await {
             Ok(socket) => socket?.split(),
             Err(_elapsed) => return Err(Error::HandshakeTimeout { address, limit }),
         };
@@ -224,8 +240,16 @@ impl Writer {
 // ANCHOR_END: writer
 
 // ANCHOR: open
-/// The HTTP request that asks for a WebSocket, and the address to send it to.
-fn request(url: &str, options: &Options) -> Result<(Request, String), Error> {
+/// Where a URL leads.
+pub(crate) struct Target {
+    /// The URL, taken apart.
+    uri: Uri,
+    /// Host and port, to connect to.
+    pub(crate) address: String,
+}
+
+/// Takes the URL of a WebSocket apart.
+pub(crate) fn target(url: &str) -> Result<Target, Error> {
     let bad = |problem| Error::BadUrl { url: url.to_owned(), problem };
     let uri: Uri = url.parse().map_err(|_| bad("it is not a URL at all"))?;
     match uri.scheme_str() {
@@ -235,29 +259,54 @@ fn request(url: &str, options: &Options) -> Result<(Request, String), Error> {
     }
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("it has no host"))?;
     let address = format!("{host}:{}", uri.port_u16().unwrap_or(80));
-    let mut request = uri.into_client_request().map_err(|_| bad("it makes no HTTP request"))?;
+    Ok(Target { uri, address })
+}
+
+/// The HTTP request that asks for a WebSocket, and the address to send it to.
+fn request(url: &str, options: &Options) -> Result<(Request, String), Error> {
+    let Target { uri, address } = target(url)?;
+    let query = if uri.query().is_some() { '&' } else { '?' };
+    let place = match options.session {
+        Some(session) => format!("{uri}{query}session={session}"),
+        None => uri.to_string(),
+    };
+    let bad = |_| Error::BadUrl { url: url.to_owned(), problem: "it makes no HTTP request" };
+    let mut request = place.into_client_request().map_err(bad)?;
+    let headers = request.headers_mut();
     if let Some(origin) = &options.origin {
         let value = HeaderValue::from_str(origin).map_err(|_| Error::BadOrigin(origin.clone()))?;
-        request.headers_mut().insert(ORIGIN, value);
+        headers.insert(ORIGIN, value);
+    }
+    if let Some(token) = &options.token {
+        headers.insert(AUTHORIZATION, token.header()?);
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
     }
     Ok((request, address))
 }
 
-/// Connects, and asks for a WebSocket.
-async fn connect(request: Request, address: &str, options: &Options) -> Result<Socket, Error> {
-    let url = request.uri().to_string();
+/// Opens a TCP connection.
+pub(crate) async fn reach(address: &str) -> Result<TcpStream, Error> {
     let stream = TcpStream::connect(address).await.map_err(|error| unreachable(address, error))?;
     // Without this the system may hold back a short message for up to 40 ms to fill a packet.
     let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// Connects, and asks for a WebSocket.
+async fn connect(
+    url: &str,
+    request: Request,
+    address: &str,
+    options: &Options,
+) -> Result<Socket, Error> {
+    let stream = reach(address).await?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(options.max_received_bytes))
         .max_frame_size(Some(options.max_received_bytes));
     match client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, _response)) => Ok(socket),
-        Err(tungstenite::Error::Http(response)) => {
-            Err(Error::Refused { url, status: response.status().as_u16() })
-        }
+        Err(tungstenite::Error::Http(response)) => Err(refused(url, &response)),
         Err(error) => {
             Err(Error::NotWebSocket { address: address.to_owned(), source: Box::new(error) })
         }
@@ -273,6 +322,18 @@ fn unreachable(address: &str, source: io::Error) -> Error {
         io::ErrorKind::ConnectionRefused => Error::NobodyListening { address },
         _ => Error::Unreachable { address, source },
     }
+}
+
+/// What another HTTP status than 101 means.
+fn refused<T>(url: &str, response: &Response<T>) -> Error {
+    let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let (url, status) = (url.to_owned(), response.status().as_u16());
+    Error::Refused { url, status, retry_after: wait.and_then(in_seconds) }
+}
+
+/// The time in a `Retry-After` header; none if it holds a date.
+pub(crate) fn in_seconds(header: &str) -> Option<Duration> {
+    header.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// What an error of an open connection means.

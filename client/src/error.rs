@@ -20,6 +20,9 @@ pub enum Error {
     /// An `Origin` that cannot stand in a header.
     #[error("{0:?} can't be sent as an origin: write it like http://localhost:3000")]
     BadOrigin(String),
+    /// A token that cannot stand in a header.
+    #[error("that is not a token: a server makes them of letters and digits")]
+    BadToken,
     /// The address has no program behind it.
     #[error("nobody is listening at {address}: start the server, or look at the port in the URL")]
     NobodyListening {
@@ -52,6 +55,8 @@ pub enum Error {
         url: String,
         /// The status.
         status: u16,
+        /// How long to stay away, if the server has said so.
+        retry_after: Option<Duration>,
     },
     /// The server speaks, but not WebSocket.
     #[error(
@@ -62,6 +67,14 @@ pub enum Error {
         address: String,
         /// What was wrong with its answer.
         source: Box<tokio_tungstenite::tungstenite::Error>,
+    },
+    /// The server's answer to a plain request is not HTTP, or not what was asked for.
+    #[error("{address} does not answer like a chat ({problem}): look at the port in the URL")]
+    BadAnswer {
+        /// Host and port.
+        address: String,
+        /// What was wrong with its answer.
+        problem: &'static str,
     },
     /// An event too long to send. The connection stays open.
     #[error(
@@ -97,6 +110,8 @@ pub enum Error {
         code: String,
         /// The server's own sentence.
         message: String,
+        /// How long to stay away, if the server has said so.
+        retry_after: Option<Duration>,
     },
     /// Not even a ping has come, for longer than a living server is quiet.
     #[error(
@@ -137,16 +152,39 @@ impl Error {
                 !(400..500).contains(status) || matches!(status, 408 | 425 | 429)
             }
             Self::NotWelcome { code, .. } => code == "unavailable" || code == "rate_limited",
-            Self::BadUrl { .. } | Self::BadOrigin(_) | Self::TooLong { .. } => false,
+            Self::BadUrl { .. } | Self::BadOrigin(_) | Self::BadToken | Self::TooLong { .. } => {
+                false
+            }
             Self::NobodyListening { .. }
             | Self::Unreachable { .. }
             | Self::HandshakeTimeout { .. }
             | Self::NotWebSocket { .. }
+            | Self::BadAnswer { .. }
             | Self::BadEvent { .. }
             | Self::TooBig { .. }
             | Self::Silent { .. }
             | Self::NoAnswer { .. }
             | Self::Lost { .. } => true,
+        }
+    }
+
+    /// Whether the server wants us to sign in, or to sign in again: what we have is of no use to it.
+    pub fn wants_sign_in(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => *status == 401,
+            Self::Closed(close) => close.code == 4501,
+            Self::NotWelcome { code, .. } => code == "unauthorized",
+            _ => false,
+        }
+    }
+
+    /// How long the server wants us to stay away, if it has said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } | Self::NotWelcome { retry_after, .. } => {
+                *retry_after
+            }
+            _ => None,
         }
     }
 
@@ -166,7 +204,7 @@ fn advice(status: u16) -> &'static str {
     match status {
         200..=299 => "that is a web page, not a WebSocket; the chat's is at /ws",
         300..=399 => "it has moved, and a WebSocket does not follow; use the new address",
-        401 => "the server wants you to sign in first",
+        401 => "the server wants you to sign in; if you have, sign in again",
         403 => "the server does not take connections from this origin",
         404 => "the server has nothing there; try /ws, or look at the namespace after /ws/",
         429 => "too many connections or tries; wait a little, then try again",
@@ -225,6 +263,7 @@ impl fmt::Display for Close {
         write!(f, "code {}: {}", self.code, self.meaning())?;
         match self.reason.as_str() {
             "" => Ok(()),
+            reason if reason == self.meaning() => Ok(()),
             reason => write!(f, " ({reason})"),
         }
     }
@@ -270,8 +309,9 @@ mod tests {
         for (status, is_passing) in
             [(401, false), (403, false), (404, false), (429, true), (502, true), (503, true)]
         {
-            let error = Error::Refused { url: String::new(), status };
+            let error = Error::Refused { url: String::new(), status, retry_after: None };
             assert_eq!(error.is_passing(), is_passing, "{status}");
+            assert_eq!(error.wants_sign_in(), status == 401);
         }
     }
 

@@ -14,7 +14,8 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientEvent {
-    /// "This is my name": the first event of every client.
+    /// "This is my name": the first event of every client up to milestone 4. After that, the
+    /// handshake says who we are.
     Hello {
         /// The name, as it was typed.
         name: String,
@@ -98,7 +99,7 @@ impl ClientEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerEvent {
-    /// The answer to `hello`.
+    /// The answer to `hello` or, from milestone 5 on, to a handshake with a token.
     Welcome {
         /// This connection.
         id: Uuid,
@@ -106,7 +107,8 @@ pub enum ServerEvent {
         name: String,
         /// Everyone who is here; `None` where the server has rooms.
         users: Option<Vec<String>>,
-        /// The secret that gets the name back after a cut; `None` where nothing survives one.
+        /// Which client this is, to name when it comes back after a cut; `None` where nothing survives
+        /// one. In milestone 4 it is a secret, since it gets the name back.
         session: Option<Uuid>,
     },
     /// Somebody has come, to a server without rooms.

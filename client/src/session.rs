@@ -25,8 +25,10 @@
 //! # }
 //! ```
 //!
-//! It needs a server that keeps sessions: milestone 4 or later. It speaks WebSocket only; the
-//! fallback over plain HTTP is for browsers in networks that block WebSockets.
+//! It needs a server that keeps sessions: milestone 4 or later. From milestone 5 on a token says who
+//! we are ([`Settings::with_token`]), and no hello is said; once the server does not take the token
+//! any more, the session ends with [`Error::wants_sign_in`]. It speaks WebSocket only; the fallback
+//! over plain HTTP is for browsers in networks that block WebSockets.
 //!
 //! - `place`: how far we have seen a room;
 //! - `outbox`: what the server has not stored yet;
@@ -46,6 +48,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::account::Token;
 use crate::connection::{Connection, Options};
 use crate::error::Error;
 use crate::protocol::{ClientEvent, ServerEvent};
@@ -88,6 +91,12 @@ impl Settings {
             answer: Duration::from_secs(30),
         }
     }
+
+    /// The same for somebody who has signed in, with a server of milestone 5.
+    pub fn with_token(url: impl Into<String>, token: Token) -> Self {
+        let settings = Self::new(url);
+        Self { options: Options { token: Some(token), ..settings.options }, ..settings }
+    }
 }
 // ANCHOR_END: settings
 
@@ -115,7 +124,7 @@ pub enum Event {
 /// How a session is doing.
 #[derive(Debug)]
 pub enum State {
-    /// It opens a connection and says hello.
+    /// It opens a connection and says who it is.
     Connecting,
     /// It is connected, and messages are stored.
     Connected,
@@ -179,7 +188,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a session under a name, and goes on trying until there is a server.
+    /// Begins a session under a name, and goes on trying until there is a server. Where a token says
+    /// who we are, the name is that of the account.
     ///
     /// It starts a task, so it has to be called within a runtime.
     pub fn open(settings: Settings, name: impl Into<String>) -> Self {

@@ -10,12 +10,14 @@
 
 mod scripted;
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
-use scripted::{Host, PATIENCE, nobody, nothing_after, raw_server, server};
+use scripted::{Host, PATIENCE, TOKEN, nobody, nothing_after, raw_server, server};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// What a run of the program came to.
 struct Ended {
@@ -26,9 +28,15 @@ struct Ended {
 
 /// Starts the program as ada.
 fn start(url: &str, arguments: &[&str]) -> Child {
+    start_with(url, arguments, "")
+}
+
+/// The same with a password in the environment.
+fn start_with(url: &str, arguments: &[&str], password: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_chat"))
         .args(["--url", url, "--name", "ada"])
         .args(arguments)
+        .env("CHAT_PASSWORD", password)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -424,14 +432,152 @@ async fn with_a_session_a_signal_tells_what_has_not_been_stored() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), wanted));
 }
 
+/// Takes a request of ada's for a token, with this password, and gives her one.
+async fn give_token(host: &Host, password: &str) {
+    let answer = format!(r#"{{"token":"{TOKEN}","expires_at":1700000000000}}"#);
+    let request = host.answer("200 OK", &answer).await;
+    assert!(request.starts_with("POST /api/token HTTP/1.1\r\n"), "{request}");
+    let body = format!(r#"{{"name":"ada","password":"{password}"}}"#);
+    assert!(request.ends_with(&body), "{request}");
+}
+
+/// A file with this in it, which goes with the test.
+struct File(PathBuf);
+
+impl File {
+    fn with(text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chat-{}", Uuid::new_v4()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn with_a_password_in_a_file_it_signs_in_talks_and_signs_out() {
+    let host = Host::open().await;
+    let file = File::with("correct horse\r\nnever read\n");
+    let arguments = ["--room", "rust", "--password-file", file.path()];
+    let mut child = start_with(&host.url(), &arguments, "another one");
+    let mut stdin = child.stdin.take().unwrap();
+    give_token(&host, "correct horse").await;
+    let (mut peer, _) = host.accept_token(TOKEN).await;
+    peer.welcome_unasked().await;
+    peer.resume(None, nothing_after(0)).await;
+    stdin.write_all(b"hello\n").await.unwrap();
+    drop(stdin);
+    let hello = peer.take().await;
+    peer.number(1).await;
+    peer.ack(&hello, 1).await;
+    assert_eq!(peer.closed().await, Some(1000));
+    let request = host.answer("204 No Content", "").await;
+    assert!(request.starts_with("POST /api/logout HTTP/1.1\r\n"), "{request}");
+    let ended = end(child).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let all = ended.lines.join("\n");
+    assert!(!all.contains("horse") && !all.contains(TOKEN), "{all}");
+}
+
+#[tokio::test]
+async fn who_signs_up_gets_an_account_first_and_the_environment_may_have_the_password() {
+    let host = Host::open().await;
+    let child = start_with(&host.url(), &["--sign-up"], "correct horse");
+    let request = host.answer("201 Created", r#"{"name":"ada"}"#).await;
+    assert!(request.starts_with("POST /api/register HTTP/1.1\r\n"), "{request}");
+    give_token(&host, "correct horse").await;
+    let (mut peer, _) = host.accept_token(TOKEN).await;
+    peer.welcome_unasked().await;
+    assert_eq!(peer.close(4501, "you have signed out").await, Some(4501));
+    host.answer("401 Unauthorized", "").await;
+    let ended = end(child).await;
+    let wanted = "chat: the server closed the connection with code 4501: sign in again (you have signed out)\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), wanted));
+}
+
+#[tokio::test]
+async fn what_keeps_one_from_signing_in_is_one_sentence_each() {
+    let wait = r#","retry_after":5500"#;
+    for (status, code, wait, wanted) in [
+        (
+            401,
+            "unauthorized",
+            "",
+            r#"there is no account "ada" with that password; --sign-up opens one"#,
+        ),
+        (
+            409,
+            "name_taken",
+            "",
+            r#"the server does not take the name "ada": No. Choose another one with --name."#,
+        ),
+        (400, "bad_password", "", "the server does not take that password: No."),
+        (429, "rate_limited", wait, "too many tries to sign in: try again in 6 s"),
+        (503, "unavailable", "", "the server does not let us in: No. (unavailable)"),
+    ] {
+        let host = Host::open().await;
+        let child = start_with(&host.url(), &[], "correct horse");
+        let body = format!(r#"{{"type":"error","code":"{code}","message":"No."{wait}}}"#);
+        host.answer(&format!("{status} No"), &body).await;
+        let ended = end(child).await;
+        assert_eq!((ended.code, ended.stderr), (Some(1), format!("chat: {wanted}\n")));
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_after_signing_in_is_signed_out() {
+    let host = Host::open().await;
+    let child = start_with(&host.url(), &[], "correct horse");
+    give_token(&host, "correct horse").await;
+    host.answer("429 Too Many Requests", "").await;
+    let request = host.answer("204 No Content", "").await;
+    assert!(request.starts_with("POST /api/logout HTTP/1.1\r\n"), "{request}");
+    let ended = end(child).await;
+    assert!(ended.stderr.contains("HTTP 429: too many connections or tries"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn without_a_terminal_nobody_is_asked_for_a_password() {
+    let (url, _request) = raw_server("HTTP/1.1 401 Unauthorized\r\n\r\n").await;
+    let said = failure(&url, &[]).await;
+    let wanted = "chat: the server wants you to sign in: add --password-file FILE, or put the password into CHAT_PASSWORD; --sign-up opens an account";
+    assert_eq!(said, wanted);
+}
+
+#[tokio::test]
+async fn a_password_file_that_is_none_is_one_sentence() {
+    let said = failure("ws://127.0.0.1:1/ws", &["--password-file", "no/such/file"]).await;
+    assert!(said.starts_with("chat: can't read the password in no/such/file: "), "{said}");
+    let file = File::with("\n");
+    let said = failure("ws://127.0.0.1:1/ws", &["--password-file", file.path()]).await;
+    assert!(said.ends_with(" has to be the password, and it is empty"), "{said}");
+}
+
 #[tokio::test]
 async fn help_reads_as_documentation() {
     let output = Command::new(env!("CARGO_BIN_EXE_chat")).arg("--help").output().await.unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    for part in
-        ["--url <URL>", "--name <NAME>", "--room <ROOM>", "Examples:", "NO_COLOR", "Exit code:"]
-    {
+    for part in [
+        "--url <URL>",
+        "--name <NAME>",
+        "--room <ROOM>",
+        "--password-file <FILE>",
+        "--sign-up",
+        "CHAT_PASSWORD",
+        "ws://127.0.0.1:3005/ws",
+        "Examples:",
+        "NO_COLOR",
+        "Exit code:",
+    ] {
         assert!(help.contains(part), "{part} in {help}");
     }
 }

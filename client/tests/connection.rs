@@ -11,8 +11,8 @@ mod scripted;
 
 use std::time::Duration;
 
-use client::{ClientEvent, Close, Connection, Error, Options, ServerEvent};
-use scripted::{PATIENCE, nobody, raw_server, server};
+use client::{ClientEvent, Close, Connection, Error, Options, ServerEvent, Token};
+use scripted::{Host, PATIENCE, SESSION, TOKEN, nobody, raw_server, server};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -246,4 +246,32 @@ async fn a_silent_server_is_given_up() {
     let options = Options { handshake_timeout: Duration::from_millis(500), ..Options::default() };
     let said = sentence(&format!("ws://{address}/ws"), &options).await;
     assert!(said.starts_with(&format!("{address} has not opened a WebSocket within 0.5 seconds")));
+}
+
+#[tokio::test]
+async fn the_handshake_carries_the_token_and_the_session() {
+    let host = Host::open().await;
+    let (token, session) = (Some(Token::new(TOKEN)), Some(SESSION.parse().unwrap()));
+    let options = Options { token, session, ..Options::default() };
+    let url = host.url() + "?x=1";
+    let (connection, (mut peer, path)) =
+        tokio::join!(Connection::open_with(&url, &options), host.accept_token(TOKEN));
+    assert_eq!(path, format!("/ws?x=1&session={SESSION}"));
+    peer.welcome_unasked().await;
+    let welcome = next(&mut connection.unwrap()).await.unwrap();
+    assert!(matches!(welcome, Some(ServerEvent::Welcome { session: Some(_), .. })));
+}
+
+#[test]
+fn a_token_is_not_printed_with_the_options() {
+    let options = Options { token: Some(Token::new(TOKEN)), ..Options::default() };
+    let printed = format!("{options:?}");
+    assert!(printed.contains("Token(…)") && !printed.contains(TOKEN), "{printed}");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_sent_is_told_without_it() {
+    let options = Options { token: Some(Token::new("two\r\nlines")), ..Options::default() };
+    let said = sentence("ws://127.0.0.1:1/ws", &options).await;
+    assert_eq!(said, "that is not a token: a server makes them of letters and digits");
 }

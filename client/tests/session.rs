@@ -14,9 +14,9 @@ mod scripted;
 use std::time::Duration;
 
 use client::{
-    ClientEvent, Delivery, Error, Event, Rejected, ServerEvent, Session, Settings, State,
+    ClientEvent, Delivery, Error, Event, Rejected, ServerEvent, Session, Settings, State, Token,
 };
-use scripted::{Host, PATIENCE, Peer, nobody, nothing_after, raw_server};
+use scripted::{Host, PATIENCE, Peer, SESSION, TOKEN, nobody, nothing_after, raw_server};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -514,4 +514,97 @@ async fn a_user_who_takes_nothing_stops_the_reading_and_then_gets_everything() {
         peer.number(seq).await;
     }
     assert_eq!(numbers(&mut session, 1998).await, Vec::from_iter(3..=2000));
+}
+
+/// A session of ada's with a token, which is connected and has the messages 1 and 2 of `rust`.
+async fn in_rust_with_token(host: &Host) -> (Session, Peer) {
+    let mut session = Session::open(Settings::with_token(host.url(), Token::new(TOKEN)), "ada");
+    session.send(ClientEvent::join("rust")).unwrap();
+    let (mut peer, path) = host.accept_token(TOKEN).await;
+    assert_eq!(path, "/ws");
+    peer.welcome_unasked().await;
+    // The first event is the join: no hello.
+    peer.resume(None, 1..=2).await;
+    assert_eq!(numbers(&mut session, 2).await, [1, 2]);
+    (session, peer)
+}
+
+#[tokio::test]
+async fn with_a_token_it_says_no_hello_and_comes_back_with_its_session_in_the_url() {
+    let host = Host::open().await;
+    let (mut session, mut peer) = in_rust_with_token(&host).await;
+    let id = say(&session, "hi");
+    let first = peer.take().await;
+    drop(peer);
+    let (mut peer, path) = host.accept_token(TOKEN).await;
+    assert_eq!(path, format!("/ws?session={SESSION}"));
+    peer.welcome_unasked().await;
+    peer.resume(Some(2), nothing_after(2)).await;
+    assert_eq!(peer.take().await, first);
+    peer.number(3).await;
+    peer.ack(&first, 3).await;
+    assert_eq!(delivery(&mut session).await, (id, sent(3)));
+}
+
+#[tokio::test]
+async fn who_has_to_sign_in_again_does_not_come_back() {
+    let host = Host::open().await;
+    let (mut session, peer) = in_rust_with_token(&host).await;
+    drop(peer);
+    let error = r#"{"type":"error","code":"unauthorized","message":"Sign in."}"#;
+    let request = host.answer("401 Unauthorized", error).await;
+    assert!(request.starts_with(&format!("GET /ws?session={SESSION} HTTP/1.1\r\n")), "{request}");
+    waiting(&mut session).await;
+    let why = end(&mut session).await;
+    assert!(matches!(why, Error::Refused { status: 401, .. }) && why.wants_sign_in());
+    let wanted = "HTTP 401: the server wants you to sign in; if you have, sign in again";
+    assert_eq!(why.to_string(), format!("{} was refused with {wanted}", host.url()));
+
+    let (mut session, peer) = in_rust_with_token(&host).await;
+    assert_eq!(peer.close(4501, "").await, Some(4501));
+    assert!(end(&mut session).await.wants_sign_in());
+}
+
+#[tokio::test]
+async fn a_full_server_is_left_alone_for_as_long_as_it_asks() {
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let host = Host::open().await;
+        let mut session = Session::open(Settings::with_token(host.url(), Token::new(TOKEN)), "ada");
+        host.answer(&format!("{status}\r\nretry-after: 2"), "").await;
+        let (delay, why) = waiting(&mut session).await;
+        assert_eq!(why.retry_after(), Some(Duration::from_secs(2)));
+        assert!((2000..=3000).contains(&delay.as_millis()), "{delay:?}");
+        host.accept_token(TOKEN).await.0.welcome_unasked().await;
+    }
+}
+
+#[tokio::test]
+async fn who_says_too_much_waits_and_then_says_it_again() {
+    let host = Host::open().await;
+    let (mut session, mut peer) = in_rust_with_token(&host).await;
+    let id = say(&session, "hi");
+    let first = peer.take().await;
+    let refused = Instant::now();
+    peer.send(&refusal(&first, "rate_limited", Some(1200))).await;
+    assert_eq!(peer.take().await, first);
+    assert!(refused.elapsed() >= Duration::from_millis(1200), "{:?}", refused.elapsed());
+    peer.number(3).await;
+    peer.ack(&first, 3).await;
+    assert_eq!(delivery(&mut session).await, (id, sent(3)));
+}
+
+#[tokio::test]
+async fn who_is_sent_away_for_flooding_stays_away_longer_each_time() {
+    let host = Host::open().await;
+    let mut session = Session::open(Settings::with_token(host.url(), Token::new(TOKEN)), "ada");
+    for _ in 0..8 {
+        let (mut peer, _) = host.accept_token(TOKEN).await;
+        peer.welcome_unasked().await;
+        assert_eq!(peer.close(4029, "").await, Some(4029));
+        // Longer than the first wait ever is.
+        if waiting(&mut session).await.0 > Duration::from_secs(1) {
+            return;
+        }
+    }
+    panic!("it comes back soon each time");
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use tokio::select;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use uuid::Uuid;
 
 use crate::backoff::{next_delay, random};
-use crate::connection::{Connection, Reader, Writer};
+use crate::connection::{Connection, Options, Reader, Writer};
 use crate::error::{Close, Error};
 use crate::protocol::{ClientEvent, ServerEvent};
-use crate::session::memory::{Memory, Order};
+use crate::session::memory::{Memory, Order, spread};
 use crate::session::{Event, Settings, State};
 
 /// How many events may wait for the user before we stop reading from the server. It notices, and
@@ -68,10 +69,11 @@ impl Driver {
                 self.memory.tell(Event::State(State::Ended(why)));
                 return self.tell_the_rest().await;
             }
-            if self.memory.has_progress {
+            // Who was sent away for flooding stays away longer each time, progress or not.
+            if self.memory.has_progress && !is_flooding(&why) {
                 attempt = 0;
             }
-            let delay = self.delay(attempt);
+            let delay = self.delay(attempt, &why);
             attempt = attempt.saturating_add(1);
             self.memory.has_progress = false;
             self.memory.tell(Event::State(State::Waiting { delay, why }));
@@ -82,8 +84,8 @@ impl Driver {
     }
 
     /// How long to stay away: as long as the server has asked for, or a random time.
-    fn delay(&mut self, attempt: u32) -> Duration {
-        let hint = self.memory.take_hint(Instant::now());
+    fn delay(&mut self, attempt: u32, why: &Error) -> Duration {
+        let hint = self.memory.take_hint(Instant::now()).or(why.retry_after().map(spread));
         let shortest = next_delay(0, 0.0);
         hint.filter(|hint| *hint > shortest).unwrap_or_else(|| next_delay(attempt, random()))
     }
@@ -91,8 +93,11 @@ impl Driver {
     /// Whether there is any use in trying again.
     fn may_come_back(&mut self, why: &Error) -> bool {
         match why {
-            // The server has forgotten us: the next hello is that of a newcomer.
-            Error::NotWelcome { code, .. } if code == "unauthorized" => {
+            // The server has forgotten us: the next hello is that of a newcomer. With a token there is
+            // no hello, and whom it does not let in has to sign in again.
+            Error::NotWelcome { code, .. }
+                if code == "unauthorized" && self.settings.options.token.is_none() =>
+            {
                 self.memory.forget_session()
             }
             // We had the name before: somebody has it for now, perhaps our own lost connection.
@@ -169,14 +174,15 @@ impl Driver {
         over
     }
 
-    /// Opens a connection and says hello.
+    /// Opens a connection, says who we are, and waits for the welcome.
     async fn connect(&mut self) -> Result<Connection, Over> {
         self.memory.tell(Event::State(State::Connecting));
         let (settings, hello) = (self.settings.clone(), self.memory.hello());
+        let session = self.memory.session();
         let opening = async {
             let limit = settings.options.handshake_timeout;
-            let mut connection = Connection::open_with(&settings.url, &settings.options).await?;
-            let welcome = timeout(limit, greet(&mut connection, &hello)).await;
+            let mut connection = open(&settings, hello, session).await?;
+            let welcome = timeout(limit, welcome(&mut connection)).await;
             let welcome = welcome.unwrap_or(Err(Error::NoAnswer { limit }))?;
             Ok((connection, welcome))
         };
@@ -188,9 +194,25 @@ impl Driver {
     }
 }
 
-/// Says hello, and waits for a welcome with a session.
-async fn greet(connection: &mut Connection, hello: &ClientEvent) -> Result<ServerEvent, Error> {
-    connection.send(hello).await?;
+/// Opens a connection on which a welcome is due: with a token the handshake says who we are, without
+/// one a hello does.
+async fn open(
+    settings: &Settings,
+    hello: ClientEvent,
+    session: Option<Uuid>,
+) -> Result<Connection, Error> {
+    let Settings { url, options, .. } = settings;
+    if options.token.is_some() {
+        let session = session.or(options.session);
+        return Connection::open_with(url, &Options { session, ..options.clone() }).await;
+    }
+    let mut connection = Connection::open_with(url, options).await?;
+    connection.send(&hello).await?;
+    Ok(connection)
+}
+
+/// Waits for a welcome with a session.
+async fn welcome(connection: &mut Connection) -> Result<ServerEvent, Error> {
     loop {
         match connection.next().await {
             Ok(Some(welcome @ ServerEvent::Welcome { session: Some(_), .. })) => {
@@ -198,10 +220,12 @@ async fn greet(connection: &mut Connection, hello: &ClientEvent) -> Result<Serve
             }
             Ok(Some(ServerEvent::Welcome { session: None, .. })) => {
                 let message = "it keeps no sessions; that comes with milestone 4".to_owned();
-                return Err(Error::NotWelcome { code: "no_session".to_owned(), message });
+                let code = "no_session".to_owned();
+                return Err(Error::NotWelcome { code, message, retry_after: None });
             }
-            Ok(Some(ServerEvent::Error { code, message, .. })) => {
-                return Err(Error::NotWelcome { code, message });
+            Ok(Some(ServerEvent::Error { code, message, retry_after, .. })) => {
+                let retry_after = retry_after.map(Duration::from_millis);
+                return Err(Error::NotWelcome { code, message, retry_after });
             }
             Ok(Some(_)) | Err(Error::BadEvent { .. }) => {}
             Ok(None) => return Err(ended(connection.closed())),
@@ -308,6 +332,11 @@ async fn until(time: Option<Instant>) {
 
 /// How long we look for the server's goodbye when it does not take what we send.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Whether the server has sent us away because we said too much at once.
+fn is_flooding(why: &Error) -> bool {
+    matches!(why, Error::Closed(close) if close.code == 4029)
+}
 
 /// Why the server's side of the conversation has ended.
 fn ended(close: Option<&Close>) -> Error {

@@ -34,7 +34,7 @@ const NOT_IN_ROOM: &str = "You are not in that room.";
 pub struct Memory {
     /// Our name; from the first welcome on as the server writes it.
     name: String,
-    /// The secret that gets us the name back.
+    /// Which client we are to the server: it gets us the name back, or our old connection closed.
     session: Option<Uuid>,
     /// There has been a welcome.
     is_known: bool,
@@ -47,6 +47,8 @@ pub struct Memory {
     requests: VecDeque<Request>,
     /// The one that was sent and is not answered, and when.
     asked: Option<(Request, Instant)>,
+    /// Until when the server does not want anything from us.
+    quiet_until: Option<Instant>,
     /// In which room we are typing. It is never repeated.
     typing: Option<String>,
     /// When to come back after the connection has ended, if the server has said so.
@@ -95,6 +97,7 @@ impl Memory {
             outbox: Outbox::default(),
             requests: VecDeque::new(),
             asked: None,
+            quiet_until: None,
             typing: None,
             come_back: None,
             has_progress: false,
@@ -102,7 +105,12 @@ impl Memory {
         }
     }
 
-    /// The hello that begins each connection.
+    /// The session of the last welcome.
+    pub fn session(&self) -> Option<Uuid> {
+        self.session
+    }
+
+    /// The hello that begins each connection without a token.
     pub fn hello(&self) -> ClientEvent {
         ClientEvent::Hello { name: self.name.clone(), session: self.session }
     }
@@ -136,7 +144,7 @@ impl Memory {
             place.is_here = false;
         }
         self.outbox.disconnect();
-        self.typing = None;
+        (self.quiet_until, self.typing) = (None, None);
         if let Some((request, _)) = self.asked.take() {
             self.requests.push_front(request);
         }
@@ -213,6 +221,9 @@ impl Memory {
     /// The next event to send, if there is one.
     pub fn next(&mut self, now: Instant) -> Option<ClientEvent> {
         self.give_up_old(now);
+        if self.quiet_until.is_some_and(|time| time > now) {
+            return None;
+        }
         self.next_request(now).or_else(|| self.next_letter(now)).or_else(|| self.next_typing())
     }
 
@@ -268,7 +279,8 @@ impl Memory {
     /// for something else than time.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let requests = self.requests.iter().filter_map(|request| request.not_before);
-        requests.chain(self.outbox.due()).filter(|time| *time > now).min()
+        let due = requests.chain(self.outbox.due()).chain(self.quiet_until);
+        due.filter(|time| *time > now).min()
     }
 
     /// When the first event was sent that the server has not answered.
@@ -397,6 +409,7 @@ impl Memory {
         retry_after: Option<u64>,
         now: Instant,
     ) {
+        self.slow_down(code, retry_after, now);
         let can_wait = match code {
             "no_such_user" => self.back_since.is_some_and(|since| now < since + ABSENCE),
             "not_in_room" => self.come_in_again(id),
@@ -427,6 +440,7 @@ impl Memory {
     /// The server has not done what we asked for last.
     fn refused_request(&mut self, event: ServerEvent, now: Instant) {
         let ServerEvent::Error { code, message, retry_after, .. } = &event else { return };
+        self.slow_down(code, *retry_after, now);
         let Some((request, _)) = self.asked.take() else { return self.tell(Event::Came(event)) };
         if is_passing(code, *retry_after) {
             let not_before = Some(now + wait(*retry_after));
@@ -437,6 +451,15 @@ impl Memory {
             self.forget(&room, code, message);
         }
         self.tell(Event::Came(event));
+    }
+
+    /// Says nothing for a while if we have said too much. What the server allows comes back at some
+    /// events a second: who goes on with the first of them is refused again at once, and who is
+    /// refused too often is sent away.
+    fn slow_down(&mut self, code: &str, retry_after: Option<u64>, now: Instant) {
+        if code == "rate_limited" {
+            self.quiet_until = Some(now + wait(retry_after).max(RETRY_AFTER));
+        }
     }
 
     /// We are not in this room any more, and what we wanted to say there stays unsaid.
@@ -467,11 +490,16 @@ pub fn is_passing(code: &str, retry_after: Option<u64>) -> bool {
     retry_after.is_some() || matches!(code, "unavailable" | "rate_limited")
 }
 
-/// How long to wait: as long as the server says and up to half as long again, so that not everyone
-/// who was refused comes back in the same moment.
+/// How long to wait until we send something again.
 fn wait(retry_after: Option<u64>) -> Duration {
-    let wait = retry_after.map_or(RETRY_AFTER, Duration::from_millis).min(MAX_WAIT);
-    wait.max(Duration::from_millis(50)).mul_f64(1.0 + random() / 2.0)
+    spread(retry_after.map_or(RETRY_AFTER, Duration::from_millis))
+}
+
+/// As long as the server says and up to half as long again, so that not everyone who was refused
+/// comes back in the same moment.
+pub fn spread(retry_after: Duration) -> Duration {
+    let wait = retry_after.clamp(Duration::from_millis(50), MAX_WAIT);
+    wait.mul_f64(1.0 + random() / 2.0)
 }
 // ANCHOR_END: refused
 
@@ -550,6 +578,22 @@ mod tests {
         let due = memory.next_due(now).unwrap();
         assert!(due >= now + RETRY_AFTER && due <= now + RETRY_AFTER * 3 / 2, "{:?}", due - now);
         assert_eq!(ids(sent(&mut memory, due)), ["1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_said_too_much_says_nothing_anywhere_for_a_while() {
+        let now = Instant::now();
+        let mut memory = of(&["a", "b"], now);
+        memory.obey(order(1, "a"));
+        assert_eq!(sent(&mut memory, now).len(), 1);
+        memory.take(error("rate_limited", Some(1)), now);
+        memory.obey(order(2, "b"));
+        memory.obey(Order::Ask(ClientEvent::Rooms));
+        let soon = now + RETRY_AFTER / 2;
+        assert_eq!(sent(&mut memory, soon), []);
+        let due = now + RETRY_AFTER * 2;
+        assert!(memory.next_due(soon).is_some_and(|time| time < due));
+        assert_eq!(sent(&mut memory, due).len(), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,14 +14,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::{WebSocketStream, accept_async};
+use tokio_tungstenite::{WebSocketStream, accept_async, accept_hdr_async};
 
 /// Longer than anything here takes; so that a broken test ends.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The session of every welcome that has one.
 pub const SESSION: &str = "00000000-0000-0000-0000-000000000005";
+
+/// A token of ada's.
+pub const TOKEN: &str = "5ec2e75ec2e7";
 
 /// The epoch of every numbered message.
 const EPOCH: &str = "00000000-0000-0000-0000-00000000000e";
@@ -89,8 +94,52 @@ impl Host {
 
     /// Waits for the next connection.
     pub async fn accept(&self) -> Peer {
+        Peer { socket: accept_async(self.stream().await).await.unwrap() }
+    }
+
+    async fn stream(&self) -> TcpStream {
         let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("nobody comes");
-        Peer { socket: accept_async(accepted.unwrap().0).await.unwrap() }
+        accepted.unwrap().0
+    }
+
+    /// Waits for the next connection, which has to be that of somebody with this token, and gives
+    /// the path that it asks for as well.
+    #[allow(clippy::result_large_err, reason = "the library's callback wants it so")]
+    pub async fn accept_token(&self, token: &str) -> (Peer, String) {
+        let mut path = String::new();
+        let look = |request: &Request, mut response: Response| -> Result<_, ErrorResponse> {
+            path = request.uri().to_string();
+            let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(header("authorization"), Some(&*format!("Bearer {token}")));
+            assert_eq!(header("sec-websocket-protocol"), Some("chat.v1"));
+            let chosen = HeaderValue::from_static("chat.v1");
+            response.headers_mut().insert("sec-websocket-protocol", chosen);
+            Ok(response)
+        };
+        let socket = accept_hdr_async(self.stream().await, look).await.unwrap();
+        (Peer { socket }, path)
+    }
+
+    /// Takes the next request, and answers with this status and this body. Gives the request.
+    pub async fn answer(&self, status: &str, body: &str) -> String {
+        let length = body.len();
+        self.answer_raw(&format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}"))
+            .await
+    }
+
+    /// Takes the next request, answers with these bytes, and hangs up. Gives the request.
+    pub async fn answer_raw(&self, answer: &str) -> String {
+        let mut stream = self.stream().await;
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(request).unwrap();
+        let length = head.split_once("Content-Length: ").map_or("0", |(_, rest)| rest);
+        let mut sent = vec![0; length.trim().parse().unwrap()];
+        stream.read_exact(&mut sent).await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        head + &String::from_utf8(sent).unwrap()
     }
 }
 
@@ -130,6 +179,11 @@ impl Peer {
         let hello = self.take().await;
         let session = if back { json!(SESSION) } else { Value::Null };
         assert_eq!((&hello["type"], &hello["session"]), (&json!("hello"), &session));
+        self.welcome_unasked().await;
+    }
+
+    /// Welcomes ada, who has said in the handshake who she is.
+    pub async fn welcome_unasked(&mut self) {
         self.send(&format!(
             r#"{{"type":"welcome","id":"{ID}","name":"ada","session":"{SESSION}"}}"#
         ))
@@ -200,6 +254,33 @@ impl Peer {
             r#"{{"type":"message","room":"{room}","id":"{ID}","from":"{from}","text":{text},"at":1700000000000}}"#
         ))
         .await;
+    }
+
+    /// Lets the client into any room, and stores what it says there, until it leaves. Gives how many
+    /// messages that were.
+    pub async fn store(mut self) -> u64 {
+        let mut seq = 0;
+        while let Some(Ok(Message::Text(json))) = self.socket.next().await {
+            let mut event: Value = serde_json::from_str(&json).unwrap();
+            if event["type"] == "join" {
+                let joined = json!({
+                    "type": "joined", "room": event["room"], "epoch": EPOCH, "seq": 0,
+                    "members": [], "history": [], "gap": false,
+                });
+                self.send(&joined.to_string()).await;
+                continue;
+            }
+            seq += 1;
+            for (key, value) in [("seq", json!(seq)), ("from", json!("ada")), ("at", json!(1))] {
+                event[key] = value;
+            }
+            self.send(&event.to_string()).await;
+            let ack = json!({"type": "ack", "id": event["id"], "room": event["room"], "seq": seq});
+            self.send(&ack.to_string()).await;
+        }
+        // Reading goes on until the goodbyes are said.
+        while let Some(Ok(_)) = self.socket.next().await {}
+        seq
     }
 
     /// Says goodbye with a code, and waits for the client's.

@@ -1,10 +1,12 @@
 //! The command line: which server to go to, and under which name. Here a conversation begins.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
 /// The chat in a terminal.
 ///
-/// Connects to a server, says hello with your name, and shows what is said. What you type goes to
+/// Connects to a server, says hello with your name or signs you in, and shows what is said. What you type goes to
 /// the room you are in; a line that begins with / is a command, and /help lists them.
 #[derive(Debug, Parser)]
 #[command(name = "chat", version, after_help = EXAMPLES, after_long_help = EXAMPLES)]
@@ -14,7 +16,8 @@ pub struct Arguments {
     /// Milestone 2 is at ws://127.0.0.1:3002/ws and has one room for everyone. Milestone 3 is at
     /// ws://127.0.0.1:3003/ws; its other namespaces are /ws/general and /ws/staff. Milestone 4 is at
     /// ws://127.0.0.1:3004/ws: there, chat comes back by itself when the connection is lost, and what
-    /// you type meanwhile is sent then.
+    /// you type meanwhile is sent then. Milestone 5 is at ws://127.0.0.1:3005/ws and wants you to sign
+    /// in.
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:3003/ws")]
     pub url: String,
 
@@ -25,6 +28,15 @@ pub struct Arguments {
     /// A room to join at the start.
     #[arg(long, value_name = "ROOM")]
     pub room: Option<String>,
+
+    /// A file whose first line is the password of your account, for milestone 5. Without it, chat
+    /// looks at the variable CHAT_PASSWORD, and then asks you, if the server wants a password.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// Open an account with that name and password first.
+    #[arg(long)]
+    pub sign_up: bool,
 
     /// The Origin header to send, to see what a server says to a page from there.
     #[arg(long, value_name = "ORIGIN")]
@@ -46,10 +58,20 @@ Examples:
   it is stored, for up to a minute.
     cargo run -p client --bin chat -- --url ws://127.0.0.1:3004/ws --name ada --room lobby
 
+  Open an account with milestone 5, which asks for a password, and talk; later, without --sign-up:
+    cargo run -p client --bin chat -- --url ws://127.0.0.1:3005/ws --name ada --sign-up --room lobby
+    cargo run -p client --bin chat -- --url ws://127.0.0.1:3005/ws --name ada --room lobby
+
+  The same from a script, where nobody can be asked:
+    printf 'hello\\n' | cargo run -p client --bin chat -- --url ws://127.0.0.1:3005/ws --name ada \\
+      --room lobby --password-file ada.txt
+
   Try the server's origin check, which answers 403:
     cargo run -p client --bin chat -- --name eve --origin http://evil.example
 
 Keys: Enter sends, Up and Down fetch earlier lines, Ctrl-C or Ctrl-D leaves.
+Passwords: never on the command line, which every program on the machine can read. The variable
+CHAT_PASSWORD makes chat sign in at once, as --password-file does.
 Colors: only on a terminal, and not if NO_COLOR is set.
 Exit code: 0 after a goodbye of yours, 1 if something went wrong, 2 for a wrong command line.";
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use client::{
     ClientEvent, Close, Connection, Error, Options, Reader, ServerEvent, Session, Settings, Writer,
+    account,
 };
 use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use crate::command::{self, Command};
 use crate::console::{Console, Input};
 use crate::display::Line;
 use crate::resilient;
+use crate::sign_in;
 use crate::view::{Step, View};
 
 /// How long the server may take to answer before we take it for dead.
@@ -26,14 +28,38 @@ const ANSWER: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 // ANCHOR: run
-/// Connects, says hello, and talks until the person, the script or the server ends it.
+/// Connects, says who we are, and talks until the person, the script or the server ends it.
 ///
 /// # Errors
 /// A sentence that says what went wrong and what to do.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let options = Options { origin: arguments.origin.clone(), ..Options::default() };
-    let mut connection = Connection::open_with(&arguments.url, &options).await?;
-    let (view, session) = match hello(&mut connection, &arguments.name).await {
+    let mut options = Options { origin: arguments.origin.clone(), ..Options::default() };
+    let result = talk(arguments, &mut options).await;
+    if let Some(token) = options.token {
+        // Nobody needs it any more. If the server can't hear that, the token ends by itself later.
+        let _ = timeout(GOODBYE, account::logout(&arguments.url, &token)).await;
+    }
+    result
+}
+
+/// Opens a connection. Signs in before, if we were told to or the server wants us to.
+async fn open(arguments: &Arguments, options: &mut Options) -> anyhow::Result<Connection> {
+    if sign_in::is_wanted(arguments) {
+        options.token = Some(sign_in::sign_in(arguments).await?);
+    }
+    match Connection::open_with(&arguments.url, options).await {
+        Err(error) if error.wants_sign_in() && options.token.is_none() => {
+            options.token = Some(sign_in::sign_in(arguments).await?);
+            Ok(Connection::open_with(&arguments.url, options).await?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+async fn talk(arguments: &Arguments, options: &mut Options) -> anyhow::Result<()> {
+    let Arguments { url, name, room, .. } = arguments;
+    let mut connection = open(arguments, options).await?;
+    let (view, session) = match greet(&mut connection, name, options).await {
         Ok(welcome) => welcome,
         Err(error) => {
             let _ = connection.close().await;
@@ -43,24 +69,31 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let console = Console::open().context("can't use this terminal")?;
     if let Some(session) = session {
-        let settings = Settings { options, ..Settings::new(&arguments.url) };
+        let settings = Settings { options: options.clone(), ..Settings::new(url) };
         let name = view.name().to_owned();
         let session = Session::adopt(settings, connection, name, session);
-        return resilient::run(session, console, view, arguments.room.as_deref()).await;
+        return resilient::run(session, console, view, room.as_deref()).await;
     }
     let (reader, writer) = connection.into_split();
     let mut conversation = Conversation { reader, writer, console, view, answer_due: None };
-    let result = conversation.hold(arguments.room.as_deref()).await;
+    let result = conversation.hold(room.as_deref()).await;
     conversation.leave().await;
     result
 }
 
-/// Says hello, and waits until the server has taken the name. If it keeps sessions, it gives ours.
-async fn hello(connection: &mut Connection, name: &str) -> anyhow::Result<(View, Option<Uuid>)> {
-    connection.send(&ClientEvent::hello(name)).await?;
+/// Says hello, unless a token has said who we are, and waits until the server has taken the name.
+/// If it keeps sessions, it gives ours.
+async fn greet(
+    connection: &mut Connection,
+    name: &str,
+    options: &Options,
+) -> anyhow::Result<(View, Option<Uuid>)> {
+    if options.token.is_none() {
+        connection.send(&ClientEvent::hello(name)).await?;
+    }
     timeout(ANSWER, welcome(connection, name)).await.with_context(|| {
         let seconds = ANSWER.as_secs();
-        format!("the server has not answered hello within {seconds} seconds: is it a chat, and is it alive?")
+        format!("the server has not said welcome within {seconds} seconds: is it a chat, and is it alive?")
     })?
 }
 
@@ -76,9 +109,7 @@ async fn welcome(
             ServerEvent::Error { code, message, .. }
                 if code == "name_taken" || code == "bad_name" =>
             {
-                bail!(
-                    "the server does not take the name {wanted:?}: {message} Choose another one with --name."
-                )
+                return Err(sign_in::name_refused(wanted, &message));
             }
             ServerEvent::Error { code, message, .. } => {
                 bail!("the server does not let us in: {message} ({code})")

@@ -3,6 +3,7 @@
 //! A message's way through it, there and back:
 //!
 //! - `arguments`: which server, and under which name;
+//! - `sign_in` and `password`: who that is, where the server has accounts;
 //! - `console`: where a line is typed, or comes out of a pipe;
 //! - `command`: what the line asks for;
 //! - `view`: what this client knows, and so which event to send. The library takes it from here;
@@ -15,7 +16,9 @@ mod command;
 mod console;
 mod conversation;
 mod display;
+mod password;
 mod resilient;
+mod sign_in;
 mod view;
 
 use std::io;

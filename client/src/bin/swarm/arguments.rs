@@ -45,6 +45,16 @@ pub struct Arguments {
     #[arg(long)]
     pub cut: bool,
 
+    /// Sign in first, which milestone 5 wants: as swarm-1, swarm-2 and so on. Those that are new are
+    /// registered, all with one password that is no secret.
+    #[arg(long)]
+    pub accounts: bool,
+
+    /// How many clients share an account. A server takes 20 connections of one, unless its
+    /// MAX_CONNECTIONS_PER_USER says otherwise.
+    #[arg(long, value_name = "K", default_value_t = 1, requires = "accounts", value_parser = number(10_000))]
+    pub per_account: usize,
+
     /// Go on although the server is on another machine. Do that to your own servers only.
     #[arg(long)]
     pub yes_remote: bool,
@@ -63,6 +73,12 @@ Examples:
   How many messages a second the log can store, with 32 that wait for each ack:
     cargo run --release -p client --bin swarm -- --clients 32 --room-size 1 --senders 32
 
+  A thousand clients of milestone 5, which share a hundred accounts. The server limits what one
+  address may do, and all of these come from one:
+    RATE_LIMIT=off MAX_CONNECTIONS_PER_ADDRESS=2000 cargo run --release -p step05-production
+    cargo run --release -p client --bin swarm -- --url ws://127.0.0.1:3005/ws --clients 1000 \\
+      --accounts --per-account 10
+
 Exit code: 0 if every message that was acknowledged has been seen by everyone once and in order,
 1 if not, or if something went wrong, 2 for a wrong command line.";
 
@@ -75,6 +91,11 @@ fn number(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone + Send 
 }
 
 impl Arguments {
+    /// How many accounts the clients need.
+    pub fn accounts_needed(&self) -> usize {
+        if self.accounts { self.clients.div_ceil(self.per_account) } else { 0 }
+    }
+
     /// Checks what the parser can't.
     ///
     /// # Errors
@@ -123,6 +144,14 @@ mod tests {
         ] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn accounts_are_shared_only_if_there_are_some() {
+        assert_eq!(parse(&["--clients", "21"]).unwrap().accounts_needed(), 0);
+        let shared = ["--clients", "21", "--accounts", "--per-account", "10"];
+        assert_eq!(parse(&shared).unwrap().accounts_needed(), 3);
+        assert!(parse(&["--per-account", "10"]).is_err());
     }
 
     #[test]

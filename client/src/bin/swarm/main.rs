@@ -3,10 +3,12 @@
 //! promises.
 //!
 //! - `arguments`: how many, how fast, for how long;
+//! - `accounts`: who the clients are, where the server wants to know;
 //! - `member`: one client;
 //! - `tally`: what all of them have seen, compared;
 //! - `histogram`: how long things took.
 
+mod accounts;
 mod arguments;
 mod histogram;
 mod member;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Parser;
-use client::Connection;
+use client::{Connection, Options, Session, Settings, Token};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep};
@@ -54,13 +56,15 @@ async fn main() -> ExitCode {
 /// Runs a swarm. Gives whether the server has kept its promises.
 async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     arguments.check()?;
+    let tokens = sign_in(arguments).await?;
     // Sessions try again and again; whether there is a server at all is better said at once.
-    Connection::open(&arguments.url).await?.close().await?;
+    let options = Options { token: tokens.first().cloned(), ..Options::default() };
+    Connection::open_with(&arguments.url, &options).await?.close().await?;
     let tally = Arc::new(Tally::new(arguments.clients, arguments.room_size));
     let (phase, watching) = watch::channel(Phase::Quiet);
     let mut members = JoinSet::new();
     let begun = Instant::now();
-    spawn(arguments, &tally, &watching, &mut members).await;
+    spawn(arguments, &tokens, &tally, &watching, &mut members).await;
     all(&tally, "got in", || tally.here()).await?;
     let (clients, rooms) = (arguments.clients, tally.rooms());
     println!("clients: {clients}, rooms: {rooms}, all in after {}", seconds(begun.elapsed()));
@@ -85,9 +89,20 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     Ok(tally.report(talked))
 }
 
+/// Signs in, if that is wanted.
+async fn sign_in(arguments: &Arguments) -> anyhow::Result<Vec<Token>> {
+    let begun = Instant::now();
+    let tokens = accounts::sign_in(arguments).await?;
+    if arguments.accounts {
+        println!("accounts: {}, all signed in after {}", tokens.len(), seconds(begun.elapsed()));
+    }
+    Ok(tokens)
+}
+
 /// Starts the clients.
 async fn spawn(
     arguments: &Arguments,
+    tokens: &[Token],
     tally: &Arc<Tally>,
     watching: &watch::Receiver<Phase>,
     members: &mut JoinSet<()>,
@@ -95,7 +110,13 @@ async fn spawn(
     let run = Uuid::new_v4().simple().to_string();
     let run = run.get(..8).unwrap_or_default();
     for index in 0..arguments.clients {
-        let member = Member::new(arguments, index, run, Arc::clone(tally), watching.clone());
+        let settings = match tokens.get(index / arguments.per_account) {
+            Some(token) => Settings::with_token(&arguments.url, token.clone()),
+            None => Settings::new(&arguments.url),
+        };
+        let session = Session::open(settings, format!("s{run}-{index}"));
+        let member =
+            Member::new(arguments, index, run, session, Arc::clone(tally), watching.clone());
         members.spawn(member.run());
         if index % TOGETHER == TOGETHER - 1 {
             sleep(LOOK).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::backoff::random;
-use client::{ClientEvent, Delivery, Event, ServerEvent, Session, Settings, State};
+use client::{ClientEvent, Delivery, Event, ServerEvent, Session, State};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -50,16 +50,16 @@ enum Pace {
 }
 
 impl Member {
-    /// Opens a session.
+    /// A client with a new session.
     pub fn new(
         arguments: &Arguments,
         index: usize,
         run: &str,
+        session: Session,
         tally: Arc<Tally>,
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let room = format!("swarm-{run}-{}", tally.room_of(index));
-        let session = Session::open(Settings::new(&arguments.url), format!("s{run}-{index}"));
         // A new session has room for one order.
         let _ = session.send(ClientEvent::join(&room));
         let pace = match arguments.senders {
