@@ -5,6 +5,7 @@
 
 mod driver;
 mod step4;
+mod step5;
 
 use std::env;
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
             .map_err(|error| format!("{error:#}"))
     });
 
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 16] = [
         ("the_page_of_step_1_echoes_and_shows_frames", |driver| Box::pin(echo(driver))),
         ("two_people_chat_in_step_2", |driver| Box::pin(two_chat_in_step_2(driver))),
         ("two_people_chat_in_a_room_of_step_3", |driver| Box::pin(two_chat_in_step_3(driver))),
@@ -53,6 +54,25 @@ fn main() -> ExitCode {
         ("without_websockets_step_4_goes_on_over_http", |driver| {
             Box::pin(step4::without_websockets_it_goes_on_over_http(driver))
         }),
+        ("two_people_sign_up_and_chat_in_step_5", |driver| {
+            Box::pin(step5::two_people_chat(driver))
+        }),
+        ("a_refused_form_says_why_in_step_5", |driver| {
+            Box::pin(step5::a_refused_form_says_why(driver))
+        }),
+        ("an_ended_session_costs_nothing_in_step_5", |driver| {
+            Box::pin(step5::an_ended_session_costs_nothing(driver))
+        }),
+        ("the_next_person_sees_nothing_in_step_5", |driver| {
+            Box::pin(step5::the_next_person_sees_nothing(driver))
+        }),
+        ("a_search_finds_a_word_in_step_5", |driver| {
+            Box::pin(step5::a_search_finds_a_word(driver))
+        }),
+        ("without_websockets_step_5_goes_on_over_http", |driver| {
+            Box::pin(step5::without_websockets_it_goes_on_over_http(driver))
+        }),
+        ("step_5_passes_the_accessibility_rules", |driver| Box::pin(step5::accessible(driver))),
         ("what_people_write_stays_text", |driver| Box::pin(text_stays_text(driver))),
         ("every_page_passes_the_accessibility_rules", |driver| Box::pin(accessible(driver))),
     ];
@@ -267,11 +287,15 @@ async fn attention(driver: Arc<Driver>) -> Result<()> {
     ada.close().await
 }
 
+/// The rules themselves, as a script.
+fn axe() -> Result<String> {
+    let rules = workspace().join("tests/peers/node_modules/axe-core/axe.min.js");
+    std::fs::read_to_string(&rules).context("needs axe-core: run `npm ci` in tests/peers")
+}
+
 /// The rules of axe-core, on each page in light and dark, wide and narrow.
 async fn accessible(driver: Arc<Driver>) -> Result<()> {
-    let rules = workspace().join("tests/peers/node_modules/axe-core/axe.min.js");
-    let axe =
-        std::fs::read_to_string(&rules).context("needs axe-core: run `npm ci` in tests/peers")?;
+    let axe = axe()?;
     let step2 = Program::cargo_package("step02-multiuser").start().await?;
     let step3 = Program::cargo_package("step03-rooms").start().await?;
     let file = workspace().join("client/web/step01/index.html");

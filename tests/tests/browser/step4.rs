@@ -12,7 +12,7 @@ use crate::driver::{Driver, Page, Screen};
 use crate::{check_tidy, picture, say};
 
 /// A browser without WebSockets, as behind a proxy that blocks them.
-const NO_WEBSOCKET: &str = "
+pub const NO_WEBSOCKET: &str = "
     window.WebSocket = class extends EventTarget {
         static CONNECTING = 0; static OPEN = 1; static CLOSING = 2; static CLOSED = 3;
         readyState = 0;
