@@ -17,8 +17,8 @@ use uuid::Uuid;
 /// How long a program may take from its start to its `listening on …` line.
 const START: Duration = Duration::from_secs(20);
 
-/// How many of a program's last lines on stderr are kept.
-const KEPT_LINES: usize = 200;
+/// How many of a program's last lines on stderr are kept: all that a scenario with a detailed log makes.
+const KEPT_LINES: usize = 5000;
 
 /// A server program that can be started, as often as one likes.
 #[derive(Debug, Clone)]
@@ -26,6 +26,7 @@ pub struct Program {
     name: String,
     how: How,
     env: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 /// Where the program comes from.
@@ -50,7 +51,7 @@ impl Program {
     pub async fn by_shell(&self, line: &str) -> Result<Self> {
         let program = self.path().await?.display().to_string();
         let shell = Self::command("sh", ["-c".to_owned(), line.to_owned(), program]);
-        Ok(Self { env: self.env.clone(), ..shell })
+        Ok(Self { env: self.env.clone(), arguments: self.arguments.clone(), ..shell })
     }
 
     /// Any program, with its arguments.
@@ -72,15 +73,30 @@ impl Program {
     }
 
     fn new(name: &str, how: How) -> Self {
-        Self { name: name.to_owned(), how, env: Vec::new() }
+        Self { name: name.to_owned(), how, env: Vec::new(), arguments: Vec::new() }
     }
 
     /// Sets an environment variable. Without that, a program listens on 127.0.0.1 and any free
-    /// port, and keeps its data in a directory that goes with it.
+    /// ports, and keeps its data in a directory that goes with it.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    /// Starts it with one more argument, such as `--check`.
+    #[must_use]
+    pub fn arg(mut self, argument: impl ToString) -> Self {
+        self.arguments.push(argument.to_string());
+        self
+    }
+
+    /// From milestone 5 on a server has limits. Scenarios about something else play without them.
+    #[must_use]
+    pub fn unlimited(self) -> Self {
+        self.env("RATE_LIMIT", "off")
+            .env("MAX_CONNECTIONS_PER_ADDRESS", "10000")
+            .env("MAX_CONNECTIONS_PER_USER", "1000")
     }
 
     /// What this program is called in messages.
@@ -103,15 +119,15 @@ impl Program {
     pub async fn start(&self) -> Result<Running> {
         let data = Scratch::new();
         let mut child = self.spawn(&data).await?;
-        let (said_url, url) = oneshot::channel();
+        let (said_urls, urls) = oneshot::channel();
         let stdout = child.stdout.take().context("the program has no stdout")?;
-        tokio::spawn(find_url(stdout, said_url));
+        tokio::spawn(find_urls(stdout, said_urls));
         let stderr = Lines::read(child.stderr.take().context("the program has no stderr")?);
         let name = self.name.clone();
-        let mut running = Running { name, url: String::new(), child, stderr, _data: data };
+        let mut running = Running { name, urls: Urls::default(), child, stderr, _data: data };
 
-        match timeout(START, url).await {
-            Ok(Ok(url)) => running.url = url,
+        match timeout(START, urls).await {
+            Ok(Ok(urls)) => running.urls = urls,
             Ok(Err(_stdout_ended)) => {
                 let status = running.wait_exit(START).await?;
                 bail!(
@@ -154,8 +170,10 @@ impl Program {
         };
         Command::new(&path)
             .args(arguments)
+            .args(&self.arguments)
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
+            .env("ADMIN_PORT", "0")
             .env("RUST_LOG", "info")
             .env("DATA_DIR", data.path())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -223,11 +241,20 @@ pub enum Stop {
     Thaw,
 }
 
+/// Where a program says that it listens.
+#[derive(Debug, Clone, Default)]
+struct Urls {
+    /// For everyone.
+    public: String,
+    /// For who operates it, from milestone 5 on.
+    admin: Option<String>,
+}
+
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub struct Running {
     name: String,
-    url: String,
+    urls: Urls,
     child: Child,
     stderr: Lines,
     /// Its data, unless it was told to keep them elsewhere.
@@ -237,7 +264,7 @@ pub struct Running {
 impl Running {
     /// What the program printed: `ws://127.0.0.1:PORT` or `http://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.urls.public
     }
 
     /// The WebSocket URL of a path, such as `/ws`.
@@ -247,7 +274,12 @@ impl Running {
 
     /// The host and the port, as in `127.0.0.1:3001`.
     pub fn address(&self) -> &str {
-        self.url.split_once("://").map_or(self.url.as_str(), |(_, address)| address)
+        without_scheme(&self.urls.public)
+    }
+
+    /// The host and the port of the admin address, if the program has one.
+    pub fn admin_address(&self) -> Option<&str> {
+        self.urls.admin.as_deref().map(without_scheme)
     }
 
     /// The process id, while the program runs.
@@ -265,6 +297,11 @@ impl Running {
     /// The last lines the program wrote to stderr.
     pub fn stderr(&self) -> String {
         self.stderr.text()
+    }
+
+    /// The lines of its stderr that tell of a panic.
+    pub fn panics(&self) -> Vec<String> {
+        self.stderr.panics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends the program a signal.
@@ -314,31 +351,45 @@ impl Running {
     }
 }
 
-/// Reports the URL of the `listening on …` line, then reads on so that the program never waits for us.
-async fn find_url(stdout: impl AsyncRead + Unpin, found: oneshot::Sender<String>) {
+fn without_scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, address)| address)
+}
+
+/// Reports the URLs of the `admin on …` and `listening on …` lines, then reads on so that the program never
+/// waits for us.
+async fn find_urls(stdout: impl AsyncRead + Unpin, found: oneshot::Sender<Urls>) {
     let mut lines = BufReader::new(stdout).lines();
     let mut found = Some(found);
+    let mut admin = None;
     while let Ok(Some(line)) = lines.next_line().await {
-        let url = line.strip_prefix("listening on ").map(str::trim);
-        let is_url = |url: &&str| url.starts_with("ws://") || url.starts_with("http://");
-        if let Some(url) = url.filter(is_url)
+        if let Some(url) = url_after("admin on ", &line) {
+            admin = Some(url);
+        } else if let Some(public) = url_after("listening on ", &line)
             && let Some(found) = found.take()
         {
-            let _nobody_waits = found.send(url.trim_end_matches('/').to_owned());
+            let _nobody_waits = found.send(Urls { public, admin: admin.take() });
         }
     }
+}
+
+fn url_after(start: &str, line: &str) -> Option<String> {
+    let url = line.strip_prefix(start)?.trim();
+    let is_url = url.starts_with("ws://") || url.starts_with("http://");
+    is_url.then(|| url.trim_end_matches('/').to_owned())
 }
 
 /// The last lines of a stream, read in the background.
 #[derive(Debug, Clone)]
 struct Lines {
     kept: Arc<Mutex<VecDeque<String>>>,
+    /// Those that tell of a panic, however long ago.
+    panics: Arc<Mutex<Vec<String>>>,
     ended: Arc<tokio::sync::Notify>,
 }
 
 impl Lines {
     fn read(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
-        let lines = Self { kept: Arc::default(), ended: Arc::default() };
+        let lines = Self { kept: Arc::default(), panics: Arc::default(), ended: Arc::default() };
         let reader = lines.clone();
         tokio::spawn(async move {
             let mut stream = BufReader::new(stream).lines();
@@ -351,6 +402,11 @@ impl Lines {
     }
 
     fn keep(&self, line: String) {
+        if line.contains("panicked at") {
+            let mut panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner);
+            panics.push(line.clone());
+            panics.truncate(KEPT_LINES);
+        }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT_LINES {
             kept.pop_front();

@@ -2,11 +2,12 @@
 //! half a handshake. The numbers are those of [RFC 6455](https://www.rfc-editor.org/rfc/rfc6455#section-5.2).
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::journal::shortened;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -169,6 +170,11 @@ impl Answer {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
+    /// All values of a header that may come more than once.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
     fn parse(head: &str) -> io::Result<Self> {
         let mut lines = head.lines();
         let status = lines
@@ -208,13 +214,28 @@ pub async fn request_with(
     headers: &[(&str, &str)],
     body: &str,
 ) -> io::Result<Answer> {
+    request_on(TcpStream::connect(address).await?, address, method, path, headers, body).await
+}
+
+/// The same on a connection that is there already.
+///
+/// # Errors
+/// The connection ends, or what came is no HTTP.
+pub async fn request_on(
+    stream: TcpStream,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Answer> {
     let length = body.len().to_string();
     let mut own = vec![("Connection", "close")];
     if !body.is_empty() {
         own.push(("Content-Length", &length));
     }
-    let (mut answer, rest, mut stream) =
-        begin(address, method, path, &[&own, headers].concat(), body).await?;
+    let head = head(method, path, address, &[&own, headers].concat());
+    let (mut answer, rest, mut stream) = begin_on(stream, &format!("{head}{body}")).await?;
     answer.body = read_body(&mut stream, rest, &answer).await?;
     Ok(answer)
 }
@@ -231,11 +252,29 @@ pub async fn begin(
     headers: &[(&str, &str)],
     body: &str,
 ) -> io::Result<(Answer, Vec<u8>, TcpStream)> {
-    let mut stream = TcpStream::connect(address).await?;
     let head = head(method, path, address, headers);
-    stream.write_all(format!("{head}{body}").as_bytes()).await?;
+    begin_on(TcpStream::connect(address).await?, &format!("{head}{body}")).await
+}
+
+async fn begin_on(
+    mut stream: TcpStream,
+    request: &str,
+) -> io::Result<(Answer, Vec<u8>, TcpStream)> {
+    stream.write_all(request.as_bytes()).await?;
     let (answer, rest) = read_head(&mut stream).await?;
     Ok((answer, rest, stream))
+}
+
+/// Connects from an address of one's own: on Linux all of 127.0.0.0/8 is this machine, so that many
+/// clients can come from many addresses.
+///
+/// # Errors
+/// No connection, or this machine has no such address.
+pub async fn connect_from(from: Ipv4Addr, address: &str) -> io::Result<TcpStream> {
+    let to: SocketAddr = address.parse().map_err(io::Error::other)?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((from, 0)))?;
+    socket.connect(to).await
 }
 
 /// The head of a request.
@@ -264,7 +303,11 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<(Answer, Vec<u8>)> {
 }
 
 /// Reads a body as long as it says, or to the end of the connection.
-async fn read_body(stream: &mut TcpStream, rest: Vec<u8>, answer: &Answer) -> io::Result<String> {
+pub(crate) async fn read_body(
+    stream: &mut TcpStream,
+    rest: Vec<u8>,
+    answer: &Answer,
+) -> io::Result<String> {
     let length = answer.header("content-length").and_then(|length| length.parse().ok());
     let mut body = rest;
     while length.is_none_or(|length: usize| body.len() < length) {
@@ -297,7 +340,19 @@ impl Socket {
     /// # Errors
     /// No connection, or what came is no HTTP, or the handshake was answered wrongly.
     pub async fn open(address: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Opened> {
-        let mut stream = TcpStream::connect(address).await?;
+        Self::open_on(TcpStream::connect(address).await?, address, path, headers).await
+    }
+
+    /// The same on a connection that is there already.
+    ///
+    /// # Errors
+    /// The connection ends, or what came is no HTTP, or the handshake was answered wrongly.
+    pub async fn open_on(
+        mut stream: TcpStream,
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> io::Result<Opened> {
         stream.set_nodelay(true)?;
         let key = generate_key();
         let own = [
@@ -345,6 +400,15 @@ impl Socket {
         self.reading.next().await
     }
 
+    /// The connection, and what was read of it and not given out.
+    ///
+    /// # Errors
+    /// Never: the halves are of one connection.
+    pub fn into_stream(self) -> io::Result<(TcpStream, Vec<u8>)> {
+        let Reading { stream, waiting } = self.reading;
+        Ok((stream.reunite(self.writing).map_err(io::Error::other)?, waiting))
+    }
+
     /// The two halves, for tasks of their own.
     pub fn split(self) -> (Reading<OwnedReadHalf>, OwnedWriteHalf) {
         (self.reading, self.writing)
@@ -389,6 +453,15 @@ impl<R: AsyncRead + Unpin> Reading<R> {
 
 /// The first frame in these bytes and its length, if it is complete.
 fn parse(bytes: &[u8]) -> io::Result<Option<(Frame, usize)>> {
+    let Some((head, payload, end)) = first_frame(bytes)? else { return Ok(None) };
+    Ok(Some((Frame { payload: payload.to_vec(), ..head }, end)))
+}
+
+/// The same without a copy: the frame without its payload, the payload, and the length of both.
+///
+/// # Errors
+/// No server may send this.
+pub fn first_frame(bytes: &[u8]) -> io::Result<Option<(Frame, &[u8], usize)>> {
     let Some(&[first, second]) = bytes.first_chunk::<2>() else { return Ok(None) };
     let (length, start) = match second & 0x7f {
         126 => match bytes.get(2..4).and_then(|length| length.try_into().ok()) {
@@ -407,7 +480,7 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Frame, usize)>> {
     let end = usize::try_from(length).map_or(usize::MAX, |length| length.saturating_add(start));
     let Some(payload) = bytes.get(start..end) else { return Ok(None) };
     let (fin, rsv, opcode) = (first & 0x80 != 0, (first >> 4) & 7, first & 0x0f);
-    Ok(Some((Frame { fin, rsv, opcode, masked: false, payload: payload.to_vec() }, end)))
+    Ok(Some((Frame { fin, rsv, opcode, masked: false, payload: Vec::new() }, payload, end)))
 }
 
 #[cfg(test)]

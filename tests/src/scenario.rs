@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::program::Program;
 use crate::scene::Scene;
-use crate::{step1, step2, step3, step4};
+use crate::{step1, step2, step3, step4, step5};
 
 /// How long most scenarios may take. They take milliseconds; the rest is for a busy machine.
 pub const QUICK: Duration = Duration::from_secs(20);
@@ -47,6 +47,9 @@ pub struct Scenario {
 pub enum Needs {
     /// Any running server, by its URL.
     Url,
+    /// The same, but a server without rate limits: it sends more at once than they let pass. From
+    /// milestone 5 on a server has them, unless whoever starts it switches them off.
+    NoRateLimits,
     /// The program: the scenario starts it by itself, with settings of its own or to see it end.
     Program,
 }
@@ -200,6 +203,7 @@ pub fn of_milestone(milestone: u8) -> Vec<Scenario> {
         2 => step2::scenarios(),
         3 => step3::scenarios(),
         4 => step4::scenarios(),
+        5 => step5::scenarios(),
         _ => Vec::new(),
     }
 }

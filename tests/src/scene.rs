@@ -1,9 +1,11 @@
 //! What a scenario is played with: the server, and its clients.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -26,6 +28,8 @@ pub struct Scene {
     pub milestone: u8,
     /// In every name and room of this scenario, so that many can be played at one server at once.
     pub tag: String,
+    /// The tokens of those who are signed in, by the name's base.
+    pub(crate) tokens: Mutex<BTreeMap<String, String>>,
     address: String,
     program: Option<Program>,
     running: Option<Running>,
@@ -45,14 +49,16 @@ impl Scene {
             journal: Journal::new(scenario.expected),
             milestone: scenario.milestone,
             tag,
+            tokens: Mutex::default(),
             address: String::new(),
             program: target.get_program().cloned(),
             running: None,
             data: Scratch::new(),
         };
         match (scenario.needs, target.shared_url()) {
-            (Needs::Url, Some(url)) => scene.address = address_of(url)?,
-            (Needs::Url, None) => scene.start(&[]).await?,
+            (Needs::NoRateLimits, Some(_)) if scene.program.is_none() => return Err(limited()),
+            (Needs::Url | Needs::NoRateLimits, Some(url)) => scene.address = address_of(url)?,
+            (Needs::Url | Needs::NoRateLimits, None) => scene.start(&[]).await?,
             // It starts its server by itself, with the settings it needs.
             (Needs::Program, _) => drop(scene.program()?),
         }
@@ -73,16 +79,23 @@ impl Scene {
     /// # Errors
     /// It does not start.
     pub async fn start(&mut self, env: &[(&str, &str)]) -> Check {
-        let mut program = self.program()?.env("DATA_DIR", self.data.path().display());
-        for (name, value) in env {
-            program = program.env(name, value);
-        }
+        let program = self.program_with(env)?;
         self.journal.wait_for("the server to start and to print \"listening on …\"");
         let running =
             program.start().await.map_err(|error| self.journal.mismatch(&format!("{error:#}")))?;
         self.address = running.address().to_owned();
         self.running = Some(running);
         Ok(())
+    }
+
+    /// The program with these environment variables and the scenario's data.
+    ///
+    /// # Errors
+    /// Only its URL is known.
+    pub fn program_with(&self, env: &[(&str, &str)]) -> Check<Program> {
+        let program = self.program()?.env("DATA_DIR", self.data.path().display());
+        let program = if self.milestone >= 5 { program.unlimited() } else { program };
+        Ok(env.iter().fold(program, |program, (name, value)| program.env(name, value)))
     }
 
     /// The scenario's own server.
@@ -99,10 +112,18 @@ impl Scene {
     /// # Errors
     /// The next one does not start.
     pub async fn kill_and_restart(&mut self) -> Check {
+        self.again_with(&[]).await
+    }
+
+    /// The same with other settings for the next one.
+    ///
+    /// # Errors
+    /// The next one does not start.
+    pub async fn again_with(&mut self, env: &[(&str, &str)]) -> Check {
         self.journal.note("killed the server (kill -9) and started it again");
         let killed = self.running()?.kill().await;
         killed.map_err(|error| self.mismatch(&error.to_string()))?;
-        self.start(&[]).await
+        self.start(env).await
     }
 
     /// Where the scenario's own server keeps its data, unless it was told otherwise.
@@ -139,11 +160,30 @@ impl Scene {
         timeout(PATIENCE, wait).await.map_err(|_| self.mismatch(&nothing(PATIENCE)))
     }
 
-    /// Asks for a WebSocket and gives what came of it.
+    /// Asks for a WebSocket and gives what came of it. From milestone 5 on it is somebody signed in who
+    /// asks, unless the headers say who.
     ///
     /// # Errors
     /// No answer.
     pub async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Check<Opened> {
+        self.ask_for("somebody", path, headers).await
+    }
+
+    async fn ask_for(&self, who: &str, path: &str, headers: &[(&str, &str)]) -> Check<Opened> {
+        let says_who = |(name, _): &(&str, &str)| ["Authorization", "Cookie"].contains(name);
+        if self.milestone < 5 || headers.iter().any(says_who) {
+            return self.ask_as_it_is(path, headers).await;
+        }
+        let bearer = self.bearer(&who.replace(' ', "-")).await?;
+        let own = [("Authorization", bearer.as_str())];
+        self.ask_as_it_is(path, &[headers, &own].concat()).await
+    }
+
+    /// Asks for a WebSocket with these headers, and nothing that says who asks.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn ask_as_it_is(&self, path: &str, headers: &[(&str, &str)]) -> Check<Opened> {
         let shown: String =
             headers.iter().map(|(name, value)| format!(", {name}: {value}")).collect();
         self.journal.note(&format!("asked for a WebSocket at {path}{shown}"));
@@ -166,13 +206,23 @@ impl Scene {
     /// # Errors
     /// The server refuses.
     pub async fn wire_at(&self, who: &str, path: &str, headers: &[(&str, &str)]) -> Check<Wire> {
-        match self.ask(path, headers).await? {
-            Opened::Socket(socket) => Ok(Wire::new(who, self.journal.clone(), socket)),
+        match self.ask_for(who, path, headers).await? {
+            Opened::Socket(socket) => {
+                self.begun(Wire::new(who, self.journal.clone(), socket)).await
+            }
             Opened::Refused(answer) => {
                 self.journal.wait_for("status 101, Switching Protocols");
                 Err(self.mismatch(&status(&answer)))
             }
         }
+    }
+
+    /// A connection whose first words have been said: from milestone 5 on, the server's.
+    async fn begun(&self, mut wire: Wire) -> Check<Wire> {
+        if self.milestone >= 5 {
+            wire.welcome = Some(wire.expect_event("welcome").await?);
+        }
+        Ok(wire)
     }
 
     /// Asks for a WebSocket that must be refused with this status.
@@ -181,9 +231,17 @@ impl Scene {
     /// It is not.
     pub async fn refused(&self, path: &str, headers: &[(&str, &str)], wanted: u16) -> Check {
         let opened = self.ask(path, headers).await?;
+        self.was_refused(opened, wanted).map(drop)
+    }
+
+    /// What was asked for must have been refused with this status.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn was_refused(&self, opened: Opened, wanted: u16) -> Check<Answer> {
         self.journal.wait_for(&format!("status {wanted}"));
         match opened {
-            Opened::Refused(answer) if answer.status == wanted => Ok(()),
+            Opened::Refused(answer) if answer.status == wanted => Ok(answer),
             Opened::Refused(answer) => Err(self.mismatch(&status(&answer))),
             Opened::Socket(_) => Err(self.mismatch("status 101: the server let it in")),
         }
@@ -214,7 +272,21 @@ impl Scene {
         answer.map_err(|error| self.mismatch(&broken(&error)))
     }
 
-    /// Connects a client that has not said hello.
+    /// Sends a plain HTTP request to the admin port.
+    ///
+    /// # Errors
+    /// No answer, or there is no such port.
+    pub async fn admin(&self, method: &str, path: &str) -> Check<Answer> {
+        self.journal.note(&format!("sent {method} {path} to the admin port"));
+        let address = self.running.as_ref().and_then(Running::admin_address);
+        self.journal.wait_for("a line \"admin on http://…\" before \"listening on …\"");
+        let address = address.ok_or_else(|| self.mismatch("no such line"))?;
+        let answer =
+            self.within("an HTTP answer", raw::request(address, method, path, &[])).await?;
+        answer.map_err(|error| self.mismatch(&broken(&error)))
+    }
+
+    /// Connects a client that has not said hello, and from milestone 5 on need not.
     ///
     /// # Errors
     /// The server refuses.
@@ -260,9 +332,11 @@ impl Scene {
     /// The server refuses.
     pub async fn enter_without_reading(&self, base: &str) -> Check<Wire> {
         let mut wire = self.wire(base).await?;
-        let hello = json!({"type": "hello", "name": self.name(base)});
-        wire.send(&Frame::text(hello.to_string())).await;
-        wire.expect_event("welcome").await?;
+        if wire.welcome.is_none() {
+            let hello = json!({"type": "hello", "name": self.name(base)});
+            wire.send(&Frame::text(hello.to_string())).await;
+            wire.expect_event("welcome").await?;
+        }
         if self.milestone >= 3 {
             let join = json!({"type": "join", "room": self.name("room")});
             wire.send(&Frame::text(join.to_string())).await;
@@ -270,6 +344,12 @@ impl Scene {
         }
         Ok(wire)
     }
+}
+
+/// Why a scenario is left out at a server that has rate limits, as far as we know.
+fn limited() -> Stop {
+    let reason = "it sends more at once than rate limits let pass, and only a URL was given";
+    Stop::Skipped(reason.to_owned())
 }
 
 /// Host and port of a URL.

@@ -64,9 +64,13 @@ impl Stream {
         let headers = [&[("Accept", "text/event-stream")], headers].concat();
         let request = raw::begin(scene.address(), "GET", path, &headers, "");
         let answer = scene.within("an answer", request).await?;
-        let (answer, rest, socket) = answer.map_err(|error| scene.mismatch(&broken(&error)))?;
+        let (mut answer, rest, mut socket) =
+            answer.map_err(|error| scene.mismatch(&broken(&error)))?;
         let kind = answer.header("content-type").unwrap_or_default();
         if answer.status != 200 || !kind.starts_with("text/event-stream") {
+            let body = raw::read_body(&mut socket, rest, &answer);
+            let body = scene.within("the rest of the answer", body).await?;
+            answer.body = body.map_err(|error| scene.mismatch(&broken(&error)))?;
             return Ok(Asked::Refused(answer));
         }
         let chunked = answer.header("transfer-encoding") == Some("chunked");

@@ -17,11 +17,13 @@ pub struct Wire {
     who: String,
     journal: Journal,
     socket: Socket,
+    /// The welcome that came unasked, from milestone 5 on.
+    pub welcome: Option<Value>,
 }
 
 impl Wire {
     pub(crate) fn new(who: &str, journal: Journal, socket: Socket) -> Self {
-        Self { who: who.to_owned(), journal, socket }
+        Self { who: who.to_owned(), journal, socket, welcome: None }
     }
 
     /// Sends a frame. That the server has hung up meanwhile shows when the answer is read.
@@ -33,6 +35,11 @@ impl Wire {
     /// Sends bytes that are no frame, or only half of one.
     pub async fn send_bytes(&mut self, bytes: &[u8], description: &str) {
         self.journal.note(&format!("{} sent {description}", self.who));
+        let _ = timeout(PATIENCE, self.socket.send_bytes(bytes)).await;
+    }
+
+    /// Sends bytes without a line in the journal, for the many.
+    pub async fn send_quietly(&mut self, bytes: &[u8]) {
         let _ = timeout(PATIENCE, self.socket.send_bytes(bytes)).await;
     }
 
@@ -145,7 +152,7 @@ impl Wire {
     }
 
     /// The parts, for a client that always reads.
-    pub(crate) fn into_parts(self) -> (String, Journal, Socket) {
-        (self.who, self.journal, self.socket)
+    pub(crate) fn into_parts(self) -> (String, Journal, Socket, Option<Value>) {
+        (self.who, self.journal, self.socket, self.welcome)
     }
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::program::{Program, Running};
-use tests::raw::{CLOSE, Frame, Opened, PING, PONG, Reading, Socket, TEXT};
+use tests::raw::{CLOSE, Frame, Opened, PING, PONG, Reading, Socket, TEXT, request_with};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Runtime;
@@ -16,11 +16,12 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 /// The milestones: the number, the package, and how much is offered to the client that never reads, in
-/// bytes. Milestone 4 brings all of it to the disk, so it takes longer for the same.
-const MILESTONES: [(u8, &str, usize); 3] = [
+/// bytes. Milestones 4 and 5 bring all of it to the disk, so it takes longer for the same.
+const MILESTONES: [(u8, &str, usize); 4] = [
     (2, "step02-multiuser", 256_000_000),
     (3, "step03-rooms", 256_000_000),
     (4, "step04-resilience", 64_000_000),
+    (5, "step05-production", 64_000_000),
 ];
 
 /// How much the server may grow meanwhile, in KiB. In milestone 4 these are the last 512 messages of the
@@ -58,7 +59,8 @@ fn measure(milestone: u8, package: &str, offered: usize) -> Result<Completion, F
 
 /// Offers much to a client that never reads, through a sender and beside a third client.
 async fn offer(milestone: u8, package: &str, offered: usize) -> anyhow::Result<String> {
-    let server = Program::cargo_package(package).env("RUST_LOG", "warn").start().await?;
+    let program = Program::cargo_package(package).env("RUST_LOG", "warn").unlimited();
+    let server = program.start().await?;
     let mut sender = Speaker::enter(&server, milestone, "ada").await?;
     let mut third = Speaker::enter(&server, milestone, "grace").await?;
     let silent = enter(&server, milestone, "silent").await?;
@@ -113,15 +115,30 @@ async fn talk(
 
 /// Opens a WebSocket, says hello, and from milestone 3 on joins the room.
 async fn enter(server: &Running, milestone: u8, name: &str) -> anyhow::Result<Socket> {
-    let opened = Socket::open(server.address(), "/ws", &[]).await?;
+    let bearer = if milestone >= 5 { sign_in(server, name).await? } else { String::new() };
+    let who = [("Authorization", bearer.as_str())];
+    let headers = if milestone >= 5 { who.as_slice() } else { &[] };
+    let opened = Socket::open(server.address(), "/ws", headers).await?;
     let Opened::Socket(mut socket) = opened else { anyhow::bail!("refused: {opened:?}") };
-    socket.send(&Frame::text(json!({"type": "hello", "name": name}).to_string())).await?;
+    if milestone < 5 {
+        socket.send(&Frame::text(json!({"type": "hello", "name": name}).to_string())).await?;
+    }
     until(&mut socket, "welcome").await?;
     if milestone >= 3 {
         socket.send(&Frame::text(json!({"type": "join", "room": "hall"}).to_string())).await?;
         until(&mut socket, "joined").await?;
     }
     Ok(socket)
+}
+
+/// Makes an account, and gives what its connections show.
+async fn sign_in(server: &Running, name: &str) -> anyhow::Result<String> {
+    let body = json!({"name": name, "password": "long enough"}).to_string();
+    let headers = [("Content-Type", "application/json")];
+    request_with(server.address(), "POST", "/api/register", &headers, &body).await?;
+    let answer = request_with(server.address(), "POST", "/api/token", &headers, &body).await?;
+    let answer: Value = serde_json::from_str(&answer.body)?;
+    Ok(format!("Bearer {}", answer.get("token").and_then(Value::as_str).unwrap_or_default()))
 }
 
 /// Reads up to an event of this type.
@@ -177,7 +194,7 @@ impl Speaker {
     async fn say(&mut self, number: usize) -> anyhow::Result<()> {
         let text = format!("{number} {}", "🦀".repeat(CHARACTERS));
         let event = if self.milestone >= 3 {
-            // Milestone 3 ignores the id, milestone 4 needs it.
+            // Milestone 3 ignores the id, later ones need it.
             json!({"type": "message", "id": Uuid::new_v4(), "room": "hall", "text": text})
         } else {
             json!({"type": "message", "text": text})

@@ -39,8 +39,8 @@ struct Mutant {
 /// The faults that the runs under load have to notice as well.
 const LOSSY: [&str; 2] = ["ack_before_the_message_is_stored", "history_after_what_is_said_now"];
 
-const PACKAGES: [&str; 4] =
-    ["step01-echo", "step02-multiuser", "step03-rooms", "step04-resilience"];
+const PACKAGES: [&str; 5] =
+    ["step01-echo", "step02-multiuser", "step03-rooms", "step04-resilience", "step05-production"];
 
 impl Mutant {
     fn package(&self) -> &'static str {
@@ -284,6 +284,311 @@ mutants! {
     4 no_heartbeat in "src/heartbeat.rs":
         "const PERIOD: Duration = Duration::from_secs(25)" => "const PERIOD: Duration = Duration::from_secs(250)",
         the_server_pings_and_keeps_who_answers;
+
+    5 own_page_by_any_host in "src/origin.rs":
+        "&& host.is_some_and(is_loopback)" => "&& host.is_some()",
+        a_name_that_leads_here_is_no_permission;
+    5 origin_by_its_start in "src/origin.rs":
+        "allowed.iter().any(|site| site == origin)" => "allowed.iter().any(|site| origin.starts_with(site.as_str()))",
+        pages_of_other_sites_get_nowhere;
+    5 origin_not_looked_at in "src/origin.rs":
+        "(is_own(origin, host) && is_near(site));" => "(is_own(origin, host) && is_near(site)) || origin.is_some();",
+        pages_of_other_sites_may_not_connect;
+    5 programs_need_an_origin in "src/origin.rs":
+        "let Some(origin) = origin else { return true };" => "let Some(origin) = origin else { return false };",
+        programs_without_an_origin_may_connect;
+    5 fetch_site_not_looked_at in "src/origin.rs":
+        "site.is_none_or(|site| site == \"same-origin\" || site == \"none\")" => "site.is_none_or(|_| true)",
+        requests_from_other_sites_are_refused;
+    5 permission_for_everyone in "src/lib.rs":
+        ".with(reply::with::headers(page::security_headers(&settings.allowed_origins)))" =>
+        ".with(reply::with::headers(page::security_headers(&settings.allowed_origins)))
+        .with(reply::with::header(\"access-control-allow-origin\", \"*\"))",
+        no_other_site_is_given_permission;
+    5 forms_welcome in "src/body.rs":
+        "if is_fine { Ok(()) }" => "if is_fine || !is_fine { Ok(()) }",
+        a_form_of_another_site_does_nothing;
+    5 no_session_is_one_too in "src/accounts.rs":
+        "store.session(&session)).await? else {
+            return Ok(None);" => "store.session(&session)).await? else {
+            return Ok(Some(SignedIn { name: \"anonymous\".to_owned(), session, ends: u64::MAX }));",
+        nobody_gets_in_without_a_session;
+    5 sessions_of_everyone in "src/sessions.rs":
+        "open.get(&session).filter(|open| open.owner == owner)" => "open.get(&session)",
+        a_client_of_another_account_is_a_401;
+    5 sessions_taken_from_others in "src/sessions.rs":
+        "session.filter(|session| self.is_free_for(&name, *session))" => "session.filter(|session| self.is_free_for(&name, *session) || !name.is_empty())",
+        a_hello_with_another_s_session_takes_nothing_away;
+    5 scripts_read_the_cookie in "src/caller.rs":
+        "Path=/; HttpOnly; SameSite=Lax" => "Path=/; SameSite=Lax",
+        a_cookie_is_out_of_reach_of_scripts_and_other_sites;
+    5 other_sites_send_the_cookie in "src/caller.rs":
+        "HttpOnly; SameSite=Lax" => "HttpOnly; SameSite=None",
+        a_cookie_is_out_of_reach_of_scripts_and_other_sites;
+    5 one_cookie_for_all_ports in "src/caller.rs":
+        "Some(port) => format!(\"session-{port}\")," => "Some(_) => \"session\".to_owned(),",
+        a_cookie_is_out_of_reach_of_scripts_and_other_sites;
+    5 anybody_says_it_is_tls in "src/caller.rs":
+        "(by_trusted_proxy && says_https)" => "says_https",
+        behind_tls_the_cookie_stays_there;
+    5 token_in_the_address in "src/caller.rs":
+        "warp::header::headers_cloned().and_then(move |headers: HeaderMap| {
+        let accounts" => "let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::header::headers_cloned().and(query).and_then(move |mut headers: HeaderMap, query: String| {
+        if let Some((_, token)) = query.split_once(\"token=\")
+            && let Ok(value) = format!(\"Bearer {}\", token.split('&').next().unwrap_or_default()).parse()
+        {
+            headers.insert(AUTHORIZATION, value);
+        }
+        let accounts",
+        a_token_in_the_address_signs_nobody_in;
+    5 passwords_in_the_log in "src/api.rs":
+        "let turn = api.accounts.turn().await?;" => "tracing::debug!(name, password, \"signing in\");
+    let turn = api.accounts.turn().await?;",
+        no_password_token_or_cookie_gets_into_the_log;
+    5 tokens_in_the_log in "src/caller.rs":
+        "match accounts.signed_in(&token).await {" => "tracing::debug!(token, \"asked\");
+            match accounts.signed_in(&token).await {",
+        no_password_token_or_cookie_gets_into_the_log;
+    5 bodies_in_the_log in "src/connection.rs":
+        "match protocol::decode(json) {" => "tracing::debug!(json, \"came\");
+        match protocol::decode(json) {",
+        nothing_that_people_say_gets_into_the_log;
+    5 names_in_the_lines_of_the_log in "src/api.rs":
+        "let turn = api.accounts.turn().await?;" => "tracing::info!(\"{name} signs in\");
+    let turn = api.accounts.turn().await?;",
+        nobody_makes_lines_in_the_log;
+    5 lines_beside_the_json in "src/api.rs":
+        "let turn = api.accounts.turn().await?;" => "eprintln!(\"{name} signs in\");
+    let turn = api.accounts.turn().await?;",
+        with_json_every_line_of_the_log_is_json;
+    5 tokens_in_the_data in "src/accounts.rs":
+        "Sha256::digest(token).into()" => "{
+        let mut bytes = [b' '; 32];
+        bytes.iter_mut().zip(token.bytes()).for_each(|(one, byte)| *one = byte);
+        bytes
+    }",
+        no_token_is_in_the_data;
+    5 every_session_is_for_ever in "src/live.rs":
+        "|_, open| open.ends <= now" => "|_, open| open.ends == 0 && now == 0",
+        a_session_that_is_over_ends_its_connections;
+    5 unused_sessions_stay in "src/accounts.rs":
+        "now >= ends || now >= used.saturating_add(millis(self.lifetime.idle))" => "now >= ends || used == 0",
+        a_session_that_nobody_uses_ends;
+    5 cookie_only_cleared in "src/accounts.rs":
+        "self.log.write(move |store| store.end_session(&session)).await?;" => "",
+        who_signs_out_is_out;
+    5 connections_outlive_their_session in "src/accounts.rs":
+        "self.live.end(session, now());" => "",
+        signing_out_ends_that_session_s_connections_and_no_others;
+    5 unknown_names_are_told in "src/accounts.rs":
+        "name.filter(|_| is_right).ok_or(ErrorCode::Unauthorized)" =>
+        "let code = if name.is_some() { ErrorCode::Unauthorized } else { ErrorCode::NoSuchUser };
+        name.filter(|_| is_right).ok_or(code)",
+        an_unknown_name_and_a_wrong_password_get_the_same_answer;
+    5 no_hash_for_nobody in "src/password.rs":
+        "let is_somebody = hash.is_some();" => "if hash.is_none() { return false; }
+        let is_somebody = hash.is_some();",
+        an_unknown_name_takes_as_long_as_a_wrong_password;
+    5 any_password_will_do in "src/password.rs":
+        "is_somebody && is_right == Some(true)" => "is_somebody && is_right.is_some()",
+        who_signs_in_gets_a_cookie;
+    5 passwords_of_any_length in "src/password.rs":
+        "8..=256" => "1..=1_000_000",
+        a_password_has_8_to_256_characters;
+    5 guessing_a_password_for_ever in "src/tries.rs":
+        "self.accounts.count(account(name));" => "let _ = account(name);",
+        guessing_from_many_addresses_gets_slow_too;
+    5 guesses_at_the_same_time in "src/api.rs":
+        "    // Others that have waited as well may have failed meanwhile.
+    check()?;" => "",
+        guessing_a_password_gets_slow;
+    5 guessing_everyone_s_password in "src/tries.rs":
+        "self.addresses.count(group(address));" => "let _ = group(address);",
+        guessing_at_many_accounts_gets_slow_for_the_address;
+    5 registrations_without_end in "src/tries.rs":
+        "Bucket::new(200, Duration::from_secs(1))" => "Bucket::new(20_000, Duration::from_secs(1))",
+        an_address_registers_200_accounts_and_then_slowly;
+    5 right_passwords_cost_as_well in "src/api.rs":
+        "if let (Err(ErrorCode::Unauthorized), Some(tries)) = (&checked, &api.tries) {" => "if let Some(tries) = &api.tries {",
+        signing_in_rightly_is_not_slowed_down;
+    5 look_alikes_welcome in "src/lookalikes.rs":
+        "let letters: String = skeleton(name).collect();
+    let small = letters.to_lowercase().replace('i', \"l\");
+    skeleton(&small).collect()" => "name.to_lowercase()",
+        a_name_that_looks_like_another_is_taken;
+    5 names_of_the_house_for_all in "src/accounts.rs":
+        "lookalikes::is_reserved(&name) || " => "",
+        names_of_the_house_are_reserved;
+    5 conversations_open_to_all in "src/conversation.rs":
+        "_ => Err(ErrorCode::Forbidden)," => "_ => Ok(Some(one.to_owned())),",
+        a_conversation_of_others_is_closed_by_every_way;
+    5 conversations_told_apart in "src/conversation.rs":
+        "_ => Err(ErrorCode::Forbidden)," => "_ if one.len() + other.len() > 24 => Err(ErrorCode::Forbidden),
+        _ => Err(ErrorCode::NoSuchUser),",
+        nobody_learns_who_talks_with_whom;
+    5 names_from_a_header in "src/caller.rs":
+        "Ok(Some(signed_in)) => Ok(signed_in)," => "Ok(Some(mut signed_in)) => {
+                    if let Some(name) = text(&headers, &HeaderName::from_static(\"x-user\")) {
+                        signed_in.name = name.to_owned();
+                    }
+                    Ok(signed_in)
+                }",
+        one_cannot_act_for_another_over_http_either;
+    5 search_in_every_conversation in "src/api.rs":
+        "if conversation::partner(&room, &by.name)?.is_none() {" => "if !conversation::is_one(&room) {",
+        a_conversation_is_searched_by_its_two;
+    5 search_in_every_room in "src/search.rs":
+        "format!(\"place:{} AND text:({words})\", place(namespace, room))" => "{ let _ = place(namespace, room); format!(\"text:({words})\") }",
+        a_search_stays_in_its_room_and_namespace;
+    5 a_longer_page in "src/search.rs":
+        "const FOUND: usize = 50" => "const FOUND: usize = 51",
+        a_search_goes_on_before_a_number;
+    5 signs_with_a_meaning in "src/search.rs":
+        "format!(\"\\\"{}\\\"\", word.replace('\"', \"\\\"\\\"\"))" => "word.to_owned()",
+        signs_in_a_search_mean_nothing;
+    5 rooms_in_any_script in "src/room.rs":
+        "c.is_ascii_lowercase()" => "c.is_lowercase()",
+        a_room_s_name_smuggles_nothing;
+    5 no_limit_for_a_connection in "src/limits.rs":
+        "const CONNECTION: Quota = quota(20, 100)" => "const CONNECTION: Quota = quota(20_000, 100_000)",
+        of_a_burst_of_200_messages_half_is_refused;
+    5 no_limit_for_a_user in "src/limits.rs":
+        "const USER: Quota = quota(40, 150)" => "const USER: Quota = quota(40_000, 150_000)",
+        two_connections_share_their_user_s_budget;
+    5 no_limit_for_an_address in "src/limits.rs":
+        "const ADDRESS: Quota = quota(400, 2000)" => "const ADDRESS: Quota = quota(400_000, 2_000_000)",
+        all_users_of_an_address_share_its_budget;
+    5 wrong_pause in "src/limits.rs":
+        "Err(until.wait_time_from(DefaultClock::default().now()))" => "{ let _ = until; Err(Duration::from_millis(1)) }",
+        after_the_pause_it_goes_on;
+    5 floods_go_on in "src/limits.rs":
+        "const PATIENCE: Quota = quota(10, 200)" => "const PATIENCE: Quota = quota(10_000, 2_000_000)",
+        who_goes_on_flooding_is_closed;
+    5 joins_not_counted in "src/connection.rs":
+        "if let Err(too_much) = self.socket.meter().event() {" => "let is_join = message.to_text().is_ok_and(|text| text.contains(\"\\\"join\\\"\") || text.contains(\"\\\"leave\\\"\"));
+        if let (Err(too_much), false) = (self.socket.meter().event(), is_join) {",
+        joining_and_leaving_is_limited_too;
+    5 no_limit_for_the_fallback in "src/events.rs":
+        "if let Err(refused) = open.count() {" => "if let (Err(refused), true) = (open.count(), false) {",
+        the_fallback_has_the_same_limits;
+    5 bytes_not_counted in "src/limits.rs":
+        "const BYTES: Quota = quota(64 * 1024, 512 * 1024)" => "const BYTES: Quota = quota(1 << 30, 1 << 30)",
+        a_flood_of_bytes_is_closed;
+    5 fragments_not_counted in "src/socket.rs":
+        "self.meter.bytes(count).map_err(|_spent| FLOODED)?;\n        if self.incomplete() > MAX_ON_THE_WIRE {" =>
+        "if self.incomplete() > u64::MAX - 1 {",
+        a_hundred_thousand_empty_fragments_are_closed;
+    5 limits_off_by_default in "src/limits.rs":
+        "Err(until) if self.on => {" => "Err(until) if !self.on => {",
+        limits_are_on_unless_they_are_switched_off;
+    5 no_cap_for_an_address in "src/seats.rs":
+        "count >= self.caps.per_address" => "count >= usize::MAX",
+        an_address_has_so_many_connections_and_no_more;
+    5 no_cap_for_a_user in "src/seats.rs":
+        "count >= self.caps.per_user" => "count >= usize::MAX",
+        a_user_has_so_many_connections_and_no_more;
+    5 no_cap_at_all in "src/seats.rs":
+        "} else if taken.all >= self.caps.all {" => "} else if taken.all >= usize::MAX {",
+        a_full_server_says_when_to_come_back;
+    5 seats_never_free_again in "src/seats.rs":
+        "leave(&mut taken.addresses, address);" => "let _ = address;",
+        an_address_has_so_many_connections_and_no_more;
+    5 every_header_believed in "src/address.rs":
+        "if !proxies.iter().any(|proxy| proxy.contains(&address)) {" => "if next.is_empty() {",
+        nobody_forges_an_address;
+    5 the_first_address_believed in "src/address.rs":
+        "said.into_iter().rev()" => "said.into_iter()",
+        a_trusted_proxy_tells_addresses_apart;
+    5 every_ipv6_address_for_itself in "src/address.rs":
+        "address.to_bits() >> 64 << 64" => "address.to_bits()",
+        an_ipv6_network_of_64_bits_is_one_address;
+    5 rooms_of_a_user_not_counted in "src/hub.rs":
+        "const MEMBERSHIPS: usize = 256" => "const MEMBERSHIPS: usize = 256_000",
+        a_user_is_in_256_rooms_and_not_in_more;
+    5 rooms_without_end in "src/lib.rs":
+        "Semaphore::new(settings.max_rooms as usize)" => "Semaphore::new(settings.max_rooms as usize + 1000)",
+        a_server_has_so_many_rooms_and_no_more;
+    5 patient_with_heads in "src/accept.rs":
+        "const HEAD: Duration = Duration::from_secs(10)" => "const HEAD: Duration = Duration::from_secs(100)",
+        half_a_request_is_hung_up_on;
+    5 heads_of_any_size in "src/accept.rs":
+        "const MAX_HEAD: usize = 16 * 1024" => "const MAX_HEAD: usize = 1024 * 1024",
+        a_header_without_end_is_refused;
+    5 patient_with_bodies in "src/body.rs":
+        "const BODY: Duration = Duration::from_secs(10)" => "const BODY: Duration = Duration::from_secs(100)",
+        a_body_that_never_comes_is_not_waited_for;
+    5 patient_with_messages in "src/socket.rs":
+        "const MESSAGE: Duration = Duration::from_secs(10)" => "const MESSAGE: Duration = Duration::from_secs(100)",
+        half_a_frame_is_closed;
+    5 each_byte_moves_the_deadline in "src/socket.rs":
+        "self.begun.get_or_insert_with(Instant::now);" => "self.begun = Some(Instant::now());",
+        a_frame_a_byte_at_a_time_is_closed;
+    5 pings_move_the_deadline in "src/socket.rs":
+        "wire.bytes.min(wire.complete + (CONTROL + payload.len()) as u64)" => "wire.bytes.max(payload.len() as u64)",
+        a_message_without_its_end_is_closed;
+    5 messages_of_any_size in "src/socket.rs":
+        "const MAX_MESSAGE: usize = 64 * 1024" => "const MAX_MESSAGE: usize = 64 * 1024 * 1024",
+        a_frame_that_promises_a_mebibyte_is_refused_at_once;
+    5 wrong_close_code_for_bad_text in "src/ending.rs":
+        "Error::Utf8(_) => Self::Broken(1007)" => "Error::Utf8(_) => Self::Broken(1002)",
+        fragments_that_are_not_utf_8_together_are_refused;
+    5 any_version_will_do in "src/upgrade.rs":
+        "&& has(headers, header::SEC_WEBSOCKET_VERSION, VERSION);" => ";",
+        another_version_is_told_which_one_is_spoken;
+    5 any_key_will_do in "src/upgrade.rs":
+        "if !is_key(key.as_bytes()) {" => "if key.is_empty() && !is_key(key.as_bytes()) {",
+        a_key_that_is_none_is_refused;
+    5 every_protocol_agreed_on in "src/upgrade.rs":
+        "if self.knows_us {" => "if self.knows_us || !self.accept.is_empty() {",
+        the_protocol_of_the_chat_is_agreed_on;
+    5 compression_agreed_on in "src/upgrade.rs":
+        "if self.knows_us {" => "headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(\"permessage-deflate\"));
+        if self.knows_us {",
+        no_compression_is_agreed_on;
+    5 metrics_for_everyone in "src/lib.rs":
+        "chat.or(fallback)" => "warp::path!(\"metrics\").map(|| \"connections 1\".into_response()).or(chat).unify().or(fallback)",
+        health_and_metrics_are_on_the_admin_port;
+    5 a_series_for_each_user in "src/connection.rs":
+        "telemetry::opened(TRANSPORT);" => "metrics::counter!(\"users_total\", \"name\" => connection.client.who().name.clone()).increment(1);
+    telemetry::opened(TRANSPORT);",
+        metrics_do_not_grow_with_rooms_and_users;
+    5 ready_although_full in "src/admin.rs":
+        "} else if self.seats.is_full() {" => "} else if self.seats.is_full() && self.stop.is_cancelled() {",
+        a_full_server_is_not_ready;
+    5 ready_although_stopping in "src/admin.rs":
+        "let (status, word) = if self.stop.is_cancelled() {" => "let (status, word) = if self.stop.is_cancelled() && self.seats.is_full() {",
+        a_draining_server_is_not_ready;
+    5 sessions_in_the_backup in "src/backup.rs":
+        "store.db.execute(\"DELETE FROM sessions\", [])?;" => "",
+        a_backup_is_made_while_the_server_runs;
+    5 the_same_epoch_after_a_restore in "src/backup.rs":
+        "store.db.execute(\"UPDATE log SET epoch = ?1\", [Uuid::new_v4()])?;" => "",
+        a_backup_is_made_while_the_server_runs;
+    5 anything_restored in "src/backup.rs":
+        "let _lock = log::lock(dir).map_err(|error| error.to_string())?;" => "",
+        a_backup_that_is_none_is_not_restored;
+    5 newer_data_misread in "src/schema.rs":
+        "let Some(steps) = STEPS.get(version..) else {" => "let Some(steps) = STEPS.get(version.min(STEPS.len())..) else {",
+        data_of_a_newer_version_are_refused;
+    5 old_messages_stay in "src/log.rs":
+        "now().saturating_sub(u64::try_from(retention.as_millis())" => "now().saturating_sub(u64::try_from(retention.as_millis() * 10)",
+        with_retention_old_messages_go;
+    5 every_connection_a_member in "src/room.rs":
+        "if !was_here {" => "if was_here || !was_here {",
+        a_user_with_two_connections_is_one_member;
+    5 left_with_the_first_connection in "src/room.rs":
+        "if !self.members.contains_key(&names::key(&who.name)) {" => "if !who.name.is_empty() {",
+        a_user_leaves_with_the_last_connection;
+    5 old_connection_stays in "src/hub.rs":
+        "old.replaced.cancel();" => "",
+        coming_back_with_its_session_ends_a_client_s_old_connection;
+    5 ids_of_everyone in "src/store.rs":
+        "(names::key(from), now())" => "(String::from(\"everyone\"), now())",
+        a_message_sent_again_elsewhere_is_the_same;
+    5 wrong_close_code_for_the_slow in "src/outbox.rs":
+        "code: 4008, reason: \"too slow\"" => "code: 1008, reason: \"too slow\"",
+        a_client_that_does_not_read_is_closed;
 }
 
 fn main() -> ExitCode {

@@ -71,7 +71,11 @@ async fn slow_reader(scene: &mut Scene) -> Check {
 }
 
 /// Sends until the others hear that the slow one has left. Each message must reach the one who reads.
-async fn flood(ada: &mut Client, grace: &mut Client, slow: &str) -> Check<(usize, bool)> {
+pub(crate) async fn flood(
+    ada: &mut Client,
+    grace: &mut Client,
+    slow: &str,
+) -> Check<(usize, bool)> {
     let filling = "🦀".repeat(1990);
     for number in 0..FLOOD {
         let words = format!("{number} {filling}");

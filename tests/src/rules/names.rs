@@ -232,6 +232,9 @@ async fn free_again(scene: &mut Scene, broken: bool) -> Check {
 
 /// Says hello until the server has noticed that the name is free.
 pub(crate) async fn hello_when_free(client: &mut Client) -> Check {
+    if client.welcome.is_some() {
+        return Ok(());
+    }
     let hello = json!({"type": "hello", "name": client.name});
     for _ in 0..TRIES {
         client.send(hello.clone()).await;

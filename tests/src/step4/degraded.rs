@@ -59,6 +59,7 @@ async fn says_so(scene: &mut Scene) -> Check {
     let mut ada = scene.enter("ada").await?;
     let mut grace = scene.enter("grace").await?;
     ada.store("before").await?;
+    scene.prepare("alan").await?;
     let _lock = Lock::take(scene).await?;
     refused(&mut ada, "too late").await?;
     until_status(&mut grace, true).await?;
@@ -186,7 +187,7 @@ impl Lock {
 }
 
 /// The SQLite file in a directory.
-fn database(directory: &Path) -> Option<PathBuf> {
+pub(crate) fn database(directory: &Path) -> Option<PathBuf> {
     let files = std::fs::read_dir(directory).ok()?.flatten().map(|file| file.path());
     let mut files = files.filter(|path| {
         path.extension().is_some_and(|end| end == "db" || end == "sqlite" || end == "sqlite3")

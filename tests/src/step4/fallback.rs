@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::acks::{history, seq};
 use super::goodbye::STOPS;
 use super::resume::numbers;
+use crate::accounts::JSON;
 use crate::event::{is, json_of, text};
 use crate::process::{ends_well_within, stop};
 use crate::program::Stop as Signal;
@@ -15,8 +16,6 @@ use crate::scene::{Scene, status};
 use crate::stream::{Asked, Stream};
 
 const FALLBACK: Scenario = Scenario::of(4, "production/graceful-degradation.html");
-
-const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 const CURSOR_HINT: &str = "Write the rooms with epoch and number into `id:`; when the browser comes back with it as `Last-Event-ID`, read it like a list of joins with cursors.";
 
@@ -140,79 +139,98 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Somebody without a WebSocket.
-struct Caller {
-    name: String,
-    room: String,
-    session: String,
+pub(crate) struct Caller {
+    pub(crate) name: String,
+    pub(crate) room: String,
+    pub(crate) session: String,
+    /// What says who this is: the session in milestone 4, later a token.
+    pub(crate) authorization: String,
 }
 
 impl Caller {
     /// Says hello by HTTP.
-    async fn hello(scene: &Scene, base: &str) -> Check<Self> {
+    pub(crate) async fn hello(scene: &Scene, base: &str) -> Check<Self> {
         let name = scene.name(base);
+        let bearer = if scene.milestone < 5 { None } else { Some(scene.bearer(base).await?) };
+        let own = bearer.iter().map(|bearer| ("Authorization", bearer.as_str()));
+        let headers: Vec<_> = [JSON].into_iter().chain(own).collect();
         let body = json!({"type": "hello", "name": name}).to_string();
-        let answer = scene.http_with("POST", "/hello", &[JSON], &body).await?;
+        let answer = scene.http_with("POST", "/hello", &headers, &body).await?;
         let welcome = event(scene, &answer, 200, "welcome")?;
         let session = text(&welcome, "session").to_owned();
-        Ok(Self { name, room: scene.name("room"), session })
+        let authorization = bearer.unwrap_or_else(|| format!("Bearer {session}"));
+        Ok(Self { name, room: scene.name("room"), session, authorization })
+    }
+
+    /// Says hello with the old session, as one does who comes back.
+    async fn hello_again(&mut self, scene: &Scene) -> Check {
+        let hello = json!({"type": "hello", "name": self.name, "session": self.session});
+        let headers = [("Authorization", self.authorization.as_str())];
+        let answer = scene.post("/hello", &headers, &hello).await?;
+        self.session = text(&event(scene, &answer, 200, "welcome")?, "session").to_owned();
+        Ok(())
     }
 
     /// Opens a stream in the scenario's room.
-    async fn listen(&self, scene: &Scene) -> Check<Stream> {
-        let path = format!("/events?session={}&join={}", self.session, self.room);
-        let mut stream = Stream::open(scene, &self.name, &path, &[]).await?;
+    pub(crate) async fn listen(&self, scene: &Scene) -> Check<Stream> {
+        let mut stream = self.listen_in(scene, &self.room).await?;
         stream.expect("joined").await?;
         Ok(stream)
+    }
+
+    /// Opens a stream in these rooms.
+    pub(crate) async fn listen_in(&self, scene: &Scene, rooms: &str) -> Check<Stream> {
+        let path = format!("/events?session={}&join={rooms}", self.session);
+        let headers = [("Authorization", self.authorization.as_str())];
+        Stream::open(scene, &self.name, &path, &headers).await
     }
 
     /// Opens the stream again where it ended, as a browser does by itself.
     async fn listen_again(&self, scene: &Scene, last_id: &str) -> Check<Stream> {
         let path = format!("/events?session={}&join={}", self.session, self.room);
-        Stream::open(scene, &self.name, &path, &[("Last-Event-ID", last_id)]).await
+        let authorization = ("Authorization", self.authorization.as_str());
+        Stream::open(scene, &self.name, &path, &[authorization, ("Last-Event-ID", last_id)]).await
     }
 
     /// Sends an event.
-    async fn post(&self, scene: &Scene, event: &Value) -> Check<Answer> {
-        let bearer = format!("Bearer {}", self.session);
-        let headers = [JSON, ("Authorization", bearer.as_str())];
-        scene.http_with("POST", "/events", &headers, &event.to_string()).await
+    pub(crate) async fn post(&self, scene: &Scene, event: &Value) -> Check<Answer> {
+        let headers = [JSON, ("Authorization", self.authorization.as_str())];
+        scene.http_with("POST", &self.path(scene), &headers, &event.to_string()).await
     }
 
-    fn message(&self, words: &str) -> Value {
+    /// Where it sends its events.
+    fn path(&self, scene: &Scene) -> String {
+        let is_named = scene.milestone >= 5;
+        if is_named { format!("/events?session={}", self.session) } else { "/events".to_owned() }
+    }
+
+    pub(crate) fn message(&self, words: &str) -> Value {
         json!({"type": "message", "id": Uuid::new_v4(), "room": self.room, "text": words})
     }
 
     /// Says something and gives its ack.
-    async fn store(&self, scene: &Scene, words: &str) -> Check<Value> {
+    pub(crate) async fn store(&self, scene: &Scene, words: &str) -> Check<Value> {
         let answer = self.post(scene, &self.message(words)).await?;
         event(scene, &answer, 200, "ack")
     }
 }
 
 /// The event in an answer, which must have this status and type.
-fn event(scene: &Scene, answer: &Answer, wanted: u16, kind: &str) -> Check<Value> {
+pub(crate) fn event(scene: &Scene, answer: &Answer, wanted: u16, kind: &str) -> Check<Value> {
+    let event = scene.json(answer, wanted)?;
     scene.journal.wait_for(&format!("status {wanted} with {}", crate::event::a(kind)));
-    let event: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    let is_right = answer.status == wanted && is(&event, kind);
-    if is_right { Ok(event) } else { Err(scene.mismatch(&status(answer))) }
-}
-
-/// The answer must be an error with this code.
-fn error(scene: &Scene, answer: &Answer, wanted: u16, code: &str) -> Check<Value> {
-    let error = event(scene, answer, wanted, "error")?;
-    scene.journal.wait_for(&format!("`error` with code `{code}`"));
-    if text(&error, "code") == code { Ok(error) } else { Err(scene.mismatch(&status(answer))) }
+    if is(&event, kind) { Ok(event) } else { Err(scene.mismatch(&status(answer))) }
 }
 
 async fn hello(scene: &mut Scene) -> Check {
     let ada = Caller::hello(scene, "ada").await?;
     let hello = |name: &str| json!({"type": "hello", "name": name}).to_string();
     let taken = scene.http_with("POST", "/hello", &[JSON], &hello(&ada.name)).await?;
-    error(scene, &taken, 409, "name_taken")?;
+    scene.is_error(&taken, 409, "name_taken")?;
     let bad = scene.http_with("POST", "/hello", &[JSON], &hello("a b")).await?;
-    error(scene, &bad, 400, "bad_name")?;
+    scene.is_error(&bad, 400, "bad_name")?;
     let broken = scene.http_with("POST", "/hello", &[JSON], "{").await?;
-    error(scene, &broken, 400, "bad_json")?;
+    scene.is_error(&broken, 400, "bad_json")?;
     let again = json!({"type": "hello", "name": ada.name, "session": ada.session}).to_string();
     let again = scene.http_with("POST", "/hello", &[JSON], &again).await?;
     event(scene, &again, 200, "welcome").map(drop)
@@ -221,8 +239,7 @@ async fn hello(scene: &mut Scene) -> Check {
 async fn stream(scene: &mut Scene) -> Check {
     let ada = Caller::hello(scene, "ada").await?;
     let (one, other) = (scene.name("room"), scene.name("other"));
-    let path = format!("/events?session={}&join={one},{other}", ada.session);
-    let mut stream = Stream::open(scene, "ada", &path, &[]).await?;
+    let mut stream = ada.listen_in(scene, &format!("{one},{other}")).await?;
     let mut rooms = Vec::new();
     for _ in 0..2 {
         rooms.push(text(&stream.expect("joined").await?, "room").to_owned());
@@ -268,13 +285,13 @@ async fn post_error(scene: &mut Scene) -> Check {
     ];
     for (code, message) in refused {
         let answer = ada.post(scene, &message).await?;
-        let error = error(scene, &answer, answer.status, code)?;
+        let error = scene.is_error(&answer, answer.status, code)?;
         if text(&error, "id") != text(&message, "id") {
             return Err(scene.mismatch(&json_of(&error)));
         }
     }
     let answer = ada.post(scene, &json!({"type": "dance"})).await?;
-    error(scene, &answer, answer.status, "unknown_type").map(drop)
+    scene.is_error(&answer, answer.status, "unknown_type").map(drop)
 }
 
 async fn resumes(scene: &mut Scene) -> Check {
@@ -317,7 +334,7 @@ fn goes_on(scene: &Scene, at: &mut u64, number: u64) -> Check {
 
 async fn resumes_after_restart(scene: &mut Scene) -> Check {
     scene.start(&[]).await?;
-    let ada = Caller::hello(scene, "ada").await?;
+    let mut ada = Caller::hello(scene, "ada").await?;
     let mut stream = ada.listen(scene).await?;
     ada.store(scene, "one").await?;
     stream.expect_text("one").await?;
@@ -325,9 +342,7 @@ async fn resumes_after_restart(scene: &mut Scene) -> Check {
     grace.store("two").await?;
     let last_id = stream.last_id.clone();
     scene.kill_and_restart().await?;
-    let hello = json!({"type": "hello", "name": ada.name, "session": ada.session}).to_string();
-    let answer = scene.http_with("POST", "/hello", &[JSON], &hello).await?;
-    event(scene, &answer, 200, "welcome")?;
+    ada.hello_again(scene).await?;
     let mut stream = ada.listen_again(scene, &last_id).await?;
     let joined = stream.expect("joined").await?;
     let missed = history(&joined);
@@ -341,13 +356,14 @@ async fn unauthorized(scene: &mut Scene) -> Check {
         name: scene.name("nobody"),
         room: scene.name("room"),
         session: Uuid::new_v4().to_string(),
+        authorization: format!("Bearer {}", Uuid::new_v4()),
     };
     let answer = nobody.post(scene, &nobody.message("hi")).await?;
-    error(scene, &answer, 401, "unauthorized")?;
+    scene.is_error(&answer, 401, "unauthorized")?;
     let body = nobody.message("hi").to_string();
     for headers in [&[JSON] as &[_], &[JSON, ("Authorization", "Bearer x")]] {
         let answer = scene.http_with("POST", "/events", headers, &body).await?;
-        error(scene, &answer, 401, "unauthorized")?;
+        scene.is_error(&answer, 401, "unauthorized")?;
     }
     let path = format!("/events?session={}&join={}", nobody.session, nobody.room);
     match Stream::ask(scene, "nobody", &path, &[("Connection", "close")]).await? {
@@ -359,16 +375,15 @@ async fn unauthorized(scene: &mut Scene) -> Check {
 
 async fn foreign(scene: &mut Scene) -> Check {
     let ada = Caller::hello(scene, "ada").await?;
-    let bearer = format!("Bearer {}", ada.session);
     let path = format!("/events?session={}", ada.session);
     let hello = json!({"type": "hello", "name": scene.name("eve")}).to_string();
     for origin in ["https://evil.example", "null"] {
-        let headers = [JSON, ("Origin", origin), ("Authorization", bearer.as_str())];
+        let headers = [JSON, ("Origin", origin), ("Authorization", ada.authorization.as_str())];
         let message = ada.message("hi").to_string();
         let asked = [
             scene.http_with("POST", "/hello", &headers, &hello).await?,
             scene.http_with("POST", "/events", &headers, &message).await?,
-            scene.http("GET", &path, &[("Origin", origin)]).await?,
+            scene.http("GET", &path, &headers).await?,
         ];
         scene.journal.wait_for("status 403");
         for answer in asked {
@@ -382,12 +397,11 @@ async fn foreign(scene: &mut Scene) -> Check {
 
 async fn other_type(scene: &mut Scene) -> Check {
     let ada = Caller::hello(scene, "ada").await?;
-    let bearer = format!("Bearer {}", ada.session);
     let hello = json!({"type": "hello", "name": scene.name("eve")}).to_string();
     for kind in
         ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
     {
-        let headers = [("Content-Type", kind), ("Authorization", bearer.as_str())];
+        let headers = [("Content-Type", kind), ("Authorization", ada.authorization.as_str())];
         let asked = [
             scene.http_with("POST", "/hello", &headers, &hello).await?,
             scene.http_with("POST", "/events", &headers, &ada.message("hi").to_string()).await?,
@@ -405,11 +419,10 @@ async fn other_type(scene: &mut Scene) -> Check {
 async fn broken_body(scene: &mut Scene) -> Check {
     let ada = Caller::hello(scene, "ada").await?;
     let _stream = ada.listen(scene).await?;
-    let bearer = format!("Bearer {}", ada.session);
-    let headers = [JSON, ("Authorization", bearer.as_str())];
+    let headers = [JSON, ("Authorization", ada.authorization.as_str())];
     for body in ["{", "[]", "42", "{\"type\":\"message\"}"] {
         let answer = scene.http_with("POST", "/events", &headers, body).await?;
-        error(scene, &answer, 400, "bad_json")?;
+        scene.is_error(&answer, 400, "bad_json")?;
     }
     let far_too_long = json!({"type": "rooms", "padding": "x".repeat(70_000)}).to_string();
     let answer = scene.http_with("POST", "/events", &headers, &far_too_long).await?;
@@ -476,7 +489,7 @@ async fn takeover(scene: &mut Scene) -> Check {
     for _ in 0..10 {
         if stream.next("the end of the stream").await?.is_none() {
             let answer = ada.post(scene, &ada.message("still me?")).await?;
-            return error(scene, &answer, 401, "unauthorized").map(drop);
+            return scene.is_error(&answer, 401, "unauthorized").map(drop);
         }
     }
     Err(stream.mismatch("a stream that goes on"))
