@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 ///
 /// Without a command, `cargo learn` builds the book, serves it with live reload, builds the milestones
 /// in the background and shows each in its chapter: two clients side by side, with buttons that cut,
-/// stall and slow their wire. When you change a milestone's source, it is built and started again.
+/// stall and slow their wire. Where a name takes an account, the book signs both in. When you change a milestone's source, it is built and started again.
 /// Ctrl-C stops everything.
 #[derive(Debug, Parser)]
 #[command(name = "cargo learn", bin_name = "cargo learn", args_conflicts_with_subcommands = true)]
@@ -55,6 +55,9 @@ pub enum Command {
         #[arg(value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
         milestone: Option<u8>,
         /// Check the server that runs there already, such as ws://127.0.0.1:3001
+        ///
+        /// Checks that have to start the server themselves are left out then, and for milestone 5 those
+        /// that send more at once than its rate limits may let pass.
         #[arg(long)]
         url: Option<String>,
     },

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::milestone;
+
 /// The milestones that have passed their checks.
 #[derive(Debug)]
 pub struct Progress {
@@ -18,13 +20,14 @@ impl Progress {
     pub fn read(workspace: &Path) -> Self {
         let file = workspace.join(".learn").join("progress.txt");
         let text = fs::read_to_string(&file).unwrap_or_default();
-        let passed = text.lines().filter_map(milestone).collect();
+        let passed = text.lines().filter_map(passed).collect();
         Self { file, passed }
     }
 
-    /// The first milestone that has not passed yet.
-    pub fn next(&self) -> u8 {
-        (1..=u8::MAX).find(|number| !self.passed.contains(number)).unwrap_or(u8::MAX)
+    /// The first milestone that has not passed yet, if there is one.
+    pub fn next(&self) -> Option<u8> {
+        let mut numbers = milestone::ALL.iter().map(|milestone| milestone.number);
+        numbers.find(|number| !self.passed.contains(number))
     }
 
     /// Begins again with a milestone: the ones before it count as passed, the others as not.
@@ -54,7 +57,7 @@ impl Progress {
     }
 }
 
-fn milestone(line: &str) -> Option<u8> {
+fn passed(line: &str) -> Option<u8> {
     line.strip_prefix("milestone ")?.strip_suffix(" passed")?.parse().ok()
 }
 
@@ -63,19 +66,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn after_the_last_milestone_nothing_is_next() {
+        let workspace = std::env::temp_dir().join(format!("learn-last-{}", std::process::id()));
+        let mut progress = Progress::read(&workspace);
+        progress.begin_with(5).unwrap();
+        assert_eq!(progress.next(), Some(5));
+        progress.pass(5).unwrap();
+        assert_eq!(Progress::read(&workspace).next(), None);
+        fs::remove_dir_all(&workspace).unwrap();
+    }
+
+    #[test]
     fn remembers_what_has_passed() {
         let workspace = std::env::temp_dir().join(format!("learn-progress-{}", std::process::id()));
-        assert_eq!(Progress::read(&workspace).next(), 1);
+        assert_eq!(Progress::read(&workspace).next(), Some(1));
         Progress::read(&workspace).begin_with(3).unwrap();
-        assert_eq!(Progress::read(&workspace).next(), 3);
+        assert_eq!(Progress::read(&workspace).next(), Some(3));
         Progress::read(&workspace).begin_with(1).unwrap();
-        assert_eq!(Progress::read(&workspace).next(), 1);
+        assert_eq!(Progress::read(&workspace).next(), Some(1));
 
         let mut progress = Progress::read(&workspace);
         progress.pass(1).unwrap();
         progress.pass(3).unwrap();
 
-        assert_eq!(Progress::read(&workspace).next(), 2);
+        assert_eq!(Progress::read(&workspace).next(), Some(2));
         let text = fs::read_to_string(workspace.join(".learn/progress.txt")).unwrap();
         assert_eq!(text, "milestone 1 passed\nmilestone 3 passed\n");
         fs::remove_dir_all(&workspace).unwrap();

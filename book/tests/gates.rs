@@ -9,7 +9,8 @@ use learn::gates::page::{self, Page};
 use learn::gates::unchanged::UNCHANGED;
 use learn::gates::words::{Share, parts, steps, table};
 use learn::gates::{
-    Problem, coverage, html, includes, json, links, listings, pace, summary, unchanged, words,
+    Problem, coverage, html, includes, json, links, listings, pace, summary, threats, unchanged,
+    words,
 };
 use learn::{book, changes};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -55,6 +56,9 @@ fn of_milestones(pages: &Arc<Vec<Page>>) -> Vec<Trial> {
     vec![
         Trial::test("every_line_of_a_milestone_is_shown", move || {
             none(coverage::check(workspace(), &shown).map_err(failed)?)
+        }),
+        gate("each_row_of_the_threat_model_has_a_test", pages, |pages| {
+            threats::check(workspace(), pages)
         }),
         Trial::test("what_does_not_change_stays_the_same", || {
             none(unchanged::check(workspace(), UNCHANGED))

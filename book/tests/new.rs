@@ -1,23 +1,27 @@
-//! What `cargo learn new` makes compiles, whichever milestone it begins with.
+//! What `cargo learn new` makes compiles, whichever milestone it begins with, and keeps the milestone's
+//! promises.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use learn::milestone::{self, Milestone};
 use learn::new;
-use tests::program::{own_target_dir, workspace};
+use tests::program::{Program, cargo_build, executable, own_target_dir, workspace};
+use tests::raw;
+use tests::scenario::{Outcome, Target, of_milestone};
 
 /// A copy of the workspace with nothing in it but the milestones' code, and the learner's crate as its
 /// only member.
 struct Copy(PathBuf);
 
 impl Copy {
-    fn new() -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("learn-new-{}", std::process::id()));
+    fn new(name: &str) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("learn-{name}-{}", std::process::id()));
         let copy = Self(folder);
         fs::create_dir_all(&copy.0)?;
-        for milestone in learn::milestone::existing(workspace()) {
+        for milestone in milestone::existing(workspace()) {
             copy_folder(&milestone.folder(workspace()), &milestone.folder(&copy.0))?;
         }
         let manifest = fs::read_to_string(workspace().join("Cargo.toml"))?;
@@ -35,7 +39,27 @@ impl Copy {
         let output = cargo.output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "--from {from:?}\n{said}");
+        self.expect_no_marks()
+    }
+
+    /// What is only for the book must not be handed out.
+    fn expect_no_marks(&self) -> Result<()> {
+        for entry in fs::read_dir(self.0.join(new::NAME).join("src"))? {
+            let path = entry?.path();
+            let text = fs::read_to_string(&path)?;
+            ensure!(!text.contains("ANCHOR"), "{}", path.display());
+        }
         Ok(())
+    }
+
+    /// Builds the learner's program, with the milestone's browser client beside it.
+    async fn program(&self, milestone: Milestone) -> Result<Program> {
+        let web = milestone.web();
+        copy_folder(&workspace().join(&web), &self.0.join(&web))?;
+        let mut cargo = cargo_build(&self.0);
+        cargo.args(["--offline", "--package", new::NAME, "--target-dir"]);
+        cargo.arg(own_target_dir().context("where was this test built?")?);
+        Ok(Program::command(executable(cargo).await?, [""; 0]))
     }
 }
 
@@ -71,11 +95,11 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 
 #[test]
 fn a_new_crate_compiles_and_old_work_is_put_aside() {
-    let copy = Copy::new().unwrap();
+    let copy = Copy::new("new").unwrap();
     copy.expect_build(None).unwrap();
     fs::write(copy.0.join("my-chat/notes.txt"), "mine").unwrap();
 
-    for milestone in learn::milestone::existing(workspace()) {
+    for milestone in milestone::existing(workspace()) {
         copy.expect_build(Some(milestone.number)).unwrap();
     }
 
@@ -83,6 +107,24 @@ fn a_new_crate_compiles_and_old_work_is_put_aside() {
     let kept =
         aside.filter(|entry| entry.as_ref().unwrap().path().join("notes.txt").exists()).count();
     assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn the_last_milestone_handed_out_serves_its_page_and_lets_people_in() {
+    let last = milestone::existing(workspace()).pop().unwrap();
+    let copy = Copy::new("last").unwrap();
+    new::run(&copy.0, Some(last.number)).unwrap();
+    let program = copy.program(last).await.unwrap();
+
+    let server = program.start().await.unwrap();
+    let page = raw::request(server.address(), "GET", "/", &[]).await.unwrap();
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("main.js"), "{}", page.body);
+
+    let target = Target::program(program);
+    for scenario in of_milestone(last.number).iter().take(3) {
+        assert_eq!(scenario.run(&target).await, Outcome::Passed, "{scenario:?}");
+    }
 }
 
 #[test]

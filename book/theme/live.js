@@ -26,11 +26,14 @@
 
   /** One client: a frame, the buttons of its wire, and what is wrong with it in words. */
   class Client {
-    constructor(panel, { client, title, url }) {
+    constructor(panel, { client, title, url, signs_in: signsIn }) {
       this.panel = panel;
       this.client = client;
+      this.title = title;
       this.url = url;
-      this.frame = make("iframe", { title: `Milestone ${panel.step}, the client of ${title}`, loading: "lazy", src: url });
+      this.signsIn = signsIn;
+      this.trouble = "";
+      this.frame = make("iframe", { title: `Milestone ${panel.step}, the client of ${title}`, loading: "lazy" });
       this.buttons = FAULTS.map((fault) => this.button(fault, title));
       this.state = make("p", { className: "live-state" });
       this.state.setAttribute("role", "status");
@@ -39,6 +42,23 @@
       wire.setAttribute("aria-label", `The wire of ${title}`);
       this.element = make("div", { className: "live-client" }, make("h4", {}, title), this.frame, wire, this.state);
       this.show("whole");
+      this.open();
+    }
+
+    /** Shows the page. Where a cookie says who somebody is, the book has it set first. */
+    async open() {
+      this.trouble = "";
+      if (this.signsIn) await this.signIn();
+      this.frame.src = this.url;
+    }
+
+    async signIn() {
+      try {
+        await post(`/learn/sign-in/${this.panel.step}/${this.client}`);
+      } catch (error) {
+        this.trouble = `The book can't sign ${this.title} in: ${error.message}. Sign up under another name.`;
+        this.show(this.state.dataset.wire);
+      }
     }
 
     button({ action, label, wire }, title) {
@@ -61,7 +81,7 @@
       for (const button of this.buttons) {
         button.setAttribute("aria-pressed", String(button.dataset.wire === wire));
       }
-      const says = FAULTS.find((fault) => fault.wire === wire)?.says ?? "";
+      const says = this.trouble || (FAULTS.find((fault) => fault.wire === wire)?.says ?? "");
       this.state.dataset.wire = wire;
       if (this.state.textContent !== says) this.state.textContent = says;
     }
@@ -71,7 +91,7 @@
       await this.press("mend");
       this.frame.src = "about:blank";
       await new Promise((resolve) => setTimeout(resolve, LET_GO_MS));
-      this.frame.src = this.url;
+      await this.open();
     }
   }
 
@@ -92,7 +112,8 @@
     /** Shows what `cargo learn` says of this milestone. */
     show(step) {
       this.state.textContent = step.words;
-      const life = `${step.state} ${step.life}`;
+      // Another `cargo learn` has other wires, though its milestones are in the same life as before.
+      const life = [step.state, step.life, ...step.clients.map(({ url }) => url)].join(" ");
       if (life !== this.shown) {
         this.shown = life;
         step.state === "running" ? this.showClients(step) : this.showReason(step);

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::letter::{self, Batch, Letter};
 use crate::protocol::ServerEvent;
+use crate::telemetry;
 
 /// How much may wait for one client, in bytes: what a client that never reads costs the server.
 const BUDGET: usize = 1024 * 1024;
@@ -326,6 +327,7 @@ impl Queue {
     fn put(&mut self, item: Item, cost: usize, turn: Option<Turn>) {
         self.length += item.len();
         self.spent += cost;
+        telemetry::queued(item.len() as f64);
         let time = Duration::from_secs_f64(self.length as f64 / SLOWEST);
         let deadline = Instant::now() + MAX_AGE + time;
         self.waiting.push_back(Waiting { item, cost, deadline, _turn: turn });
@@ -336,6 +338,7 @@ impl Queue {
         let Waiting { item, cost, .. } = self.waiting.pop_front()?;
         self.length -= item.len();
         self.spent -= cost;
+        telemetry::queued(-(item.len() as f64));
         Some(item)
     }
 
@@ -346,10 +349,20 @@ impl Queue {
             frames.advance(part);
             written -= part;
             self.length -= part;
+            telemetry::queued(-(part as f64));
             if !frames.is_empty() {
                 return;
             }
             self.take();
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // What was never sent waits no more.
+        if self.length > 0 {
+            telemetry::queued(-(self.length as f64));
         }
     }
 }

@@ -17,6 +17,7 @@ pub fn describe() {
     describe_gauge!("sockets", "Open sockets of the public port.");
     describe_gauge!("rooms", "Rooms that are open.");
     describe_gauge!("members", "Users in rooms; one in two rooms counts twice.");
+    describe_gauge!("queue_bytes", Unit::Bytes, "What waits for clients to take it.");
     describe_gauge!("draining", "1 while the server is stopping.");
     describe_gauge!("degraded", "1 while messages can't be stored.");
     describe_gauge!("tokio_alive_tasks", "Tasks that have not ended.");
@@ -36,7 +37,11 @@ pub fn describe() {
     describe_counter!("resumed_total", "Joins, by result: new, whole, or gap.");
     describe_counter!("auth_total", "Tries to register or sign in, by result.");
     describe_counter!("panics_total", "Panics. Each is a bug.");
-    describe_histogram!("store_seconds", Unit::Seconds, "From a message's arrival to its ack.");
+    describe_histogram!(
+        "store_seconds",
+        Unit::Seconds,
+        "From a message's arrival until all were told and its sender has the ack."
+    );
     describe_histogram!("fanout_seconds", Unit::Seconds, "To hand a batch to a room's members.");
     describe_histogram!("batch_messages", "How many messages were handed out together.");
     describe_histogram!("resumed_messages", "How many messages a join has given.");
@@ -116,6 +121,11 @@ pub fn hashed(took: Duration) {
 /// Somebody has tried to register or to sign in.
 pub fn tried(result: &'static str) {
     counter!("auth_total", "result" => result).increment(1);
+}
+
+/// Something waits for a client, or no longer does.
+pub fn queued(bytes: f64) {
+    gauge!("queue_bytes").increment(bytes);
 }
 
 /// Rooms were opened or closed.

@@ -2,7 +2,7 @@
 //!
 //! - [`page`] reads the chapters: fences, labels, includes;
 //! - on the chapters: [`includes`], [`listings`], [`json`], [`summary`], [`pace`], [`words`];
-//! - on the chapters and the milestones: [`coverage`], [`unchanged`];
+//! - on the chapters and the milestones: [`coverage`], [`unchanged`], [`threats`];
 //! - on what mdBook makes of it: [`links`] and [`html`], by way of [`tags`].
 //!
 //! A gate is a function from what it looks at to the problems it finds. `tests/gates.rs` runs them all.
@@ -17,6 +17,7 @@ pub mod pace;
 pub mod page;
 pub mod summary;
 pub mod tags;
+pub mod threats;
 pub mod unchanged;
 pub mod words;
 

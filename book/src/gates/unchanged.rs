@@ -31,6 +31,19 @@ pub const UNCHANGED: &[Unchanged<'_>] = &[
         "step04-resilience",
         &["src/names.rs", "src/origin.rs", "src/page.rs", "src/process.rs"],
     ),
+    (
+        "step04-resilience",
+        "step05-production",
+        &[
+            "src/conversation.rs",
+            "src/drain.rs",
+            "src/heartbeat.rs",
+            "src/names.rs",
+            "src/page.rs",
+            "src/places.rs",
+            "src/spread.rs",
+        ],
+    ),
 ];
 
 /// The gate.

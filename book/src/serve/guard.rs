@@ -23,6 +23,12 @@ pub fn is_from_our_page(headers: &HeaderMap, port: u16) -> bool {
         && site.is_none_or(|site| site == "same-origin")
 }
 
+/// The name by which a request calls this machine, without the port.
+pub fn host_name(headers: &HeaderMap) -> &str {
+    let host = text(headers, header::HOST.as_str()).and_then(|host| host.rsplit_once(':'));
+    host.map_or("127.0.0.1", |(name, _)| name)
+}
+
 fn our_hosts(port: u16) -> [String; 2] {
     [format!("127.0.0.1:{port}"), format!("localhost:{port}")]
 }

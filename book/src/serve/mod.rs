@@ -4,12 +4,14 @@
 //! - [`pages`] builds the book, again whenever something changed ([`watch`]), and tells the browsers;
 //! - [`runner`] builds, starts, restarts and stops one milestone;
 //! - [`wires`] are the fault proxies, one for each client in a panel;
+//! - [`people`] are the two in a panel, and how they sign in from milestone 5 on;
 //! - [`panels`] is what the panels ask for and send, and [`guard`] who may;
 //! - [`site`] serves all of it.
 
 pub mod guard;
 pub mod pages;
 pub mod panels;
+pub mod people;
 pub mod ports;
 pub mod runner;
 pub mod site;
@@ -50,7 +52,8 @@ pub async fn run(options: Serve) -> Result<()> {
 
     let pages = Pages::build(workspace()).await?;
     println!("The book is at {url} (Ctrl-C stops everything)");
-    let (panels, running) = start_milestones(&options, listener.local_addr()?, &stop).await?;
+    let (panels, mut running) = start_milestones(&options, listener.local_addr()?, &stop).await?;
+    running.push(tokio::spawn(register(Arc::clone(&panels), stop.clone())));
     let rebuilding = tokio::spawn(pages::rebuild(Arc::clone(&pages), stop.clone()));
     let site = site::routes(pages, panels, listener.local_addr()?.port());
     warp::serve(site).incoming(listener).graceful(stop.clone().cancelled_owned()).run().await;
@@ -95,6 +98,11 @@ async fn start_milestones(
         running.push(tokio::spawn(runner.run()));
     }
     Ok((Arc::new(Panels::new(panels)), running))
+}
+
+/// Registers the people of the panels as soon as the milestones run, before anyone else has their names.
+async fn register(panels: Arc<Panels>, stop: CancellationToken) {
+    let _it_has_ended = stop.run_until_cancelled(panels.register()).await;
 }
 
 /// Waits for Ctrl-C, or for the SIGTERM that asks a program to end.

@@ -68,6 +68,12 @@ impl Handle {
         self.report.borrow().clone()
     }
 
+    /// Waits until the milestone runs.
+    pub async fn running(&self) {
+        let mut report = self.report.clone();
+        let _or_never = report.wait_for(|report| report.state == State::Running).await;
+    }
+
     /// Asks for a new start. One that is asked for already counts for two.
     pub fn restart(&self) {
         let _one_is_waiting = self.restart.try_send(());
@@ -177,6 +183,8 @@ impl Runner {
         let data = workspace().join(".learn").join(self.place.milestone.package);
         let program = Program::command(program, nothing)
             .env("PORT", self.place.address.port())
+            // Any free one: the usual one is for the server that the learner starts.
+            .env("ADMIN_PORT", 0)
             .env("ALLOWED_ORIGINS", &self.place.origins)
             .env("DATA_DIR", data.display());
         match program.start().await {
@@ -187,8 +195,11 @@ impl Runner {
 
     fn started(&mut self, running: Running) {
         self.life += 1;
-        let words = format!("It runs on {}.", running.url());
-        println!("Milestone {} runs on {}", self.place.milestone.number, running.url());
+        let admin = running.admin_address();
+        let admin = admin.map(|admin| format!(", its admin port is http://{admin}"));
+        let place = format!("{}{}", running.url(), admin.unwrap_or_default());
+        let words = format!("It runs on {place}.");
+        println!("Milestone {} runs on {place}", self.place.milestone.number);
         self.say(State::Running, &words, None);
         self.running = Some(running);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ::tests::program::workspace;
 use futures_util::SinkExt;
-use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use warp::http::{HeaderMap, Response, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::path::FullPath;
@@ -17,7 +17,7 @@ use warp::{Filter, Rejection};
 
 use super::guard;
 use super::pages::Pages;
-use super::panels::{Panels, Unknown};
+use super::panels::{NotSignedIn, Panels, Unknown};
 use crate::book::LIVE_RELOAD;
 
 type Answer = Response<Bytes>;
@@ -40,7 +40,8 @@ pub fn routes(
     });
     overview(Arc::clone(&panels), port)
         .or(wire(Arc::clone(&panels), port))
-        .or(restart(panels, port))
+        .or(restart(Arc::clone(&panels), port))
+        .or(sign_in(panels, port))
         .or(live_reload)
         .or(files)
 }
@@ -55,7 +56,7 @@ fn overview(
         if !guard::is_addressed_to_us(&headers, port) {
             return sentence(StatusCode::FORBIDDEN, "this is not for you");
         }
-        match serde_json::to_vec(&panels.overview()) {
+        match serde_json::to_vec(&panels.overview(guard::host_name(&headers))) {
             Ok(json) => content("application/json", json.into()),
             Err(error) => sentence(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
@@ -87,20 +88,51 @@ fn restart(
         .map(move |step, headers: HeaderMap| done(&headers, port, || panels.restart(step)))
 }
 
+/// `POST /learn/sign-in/{step}/{client}`: sets the cookie of the person in a frame.
+fn sign_in(
+    panels: Arc<Panels>,
+    port: u16,
+) -> impl Filter<Extract = (Answer,), Error = Rejection> + Clone {
+    let headers = warp::header::headers_cloned();
+    warp::path!("learn" / "sign-in" / u8 / String).and(warp::post()).and(headers).then(
+        move |step, client: String, headers: HeaderMap| {
+            let panels = Arc::clone(&panels);
+            async move {
+                if !guard::is_from_our_page(&headers, port) {
+                    return not_our_page();
+                }
+                let host = guard::host_name(&headers);
+                signed_in(panels.sign_in(step, &client, host).await)
+            }
+        },
+    )
+}
+
+fn signed_in(result: Result<String, NotSignedIn>) -> Answer {
+    match result {
+        Ok(cookie) => answer(StatusCode::NO_CONTENT, (SET_COOKIE.as_str(), &cookie), Bytes::new()),
+        Err(NotSignedIn::Unknown) => unknown(),
+        Err(NotSignedIn::Refused(reason)) => sentence(StatusCode::SERVICE_UNAVAILABLE, &reason),
+    }
+}
+
 /// Does something, if a page of ours asks for it.
 fn done(headers: &HeaderMap, port: u16, act: impl FnOnce() -> Result<(), Unknown>) -> Answer {
     if !guard::is_from_our_page(headers, port) {
-        return sentence(
-            StatusCode::FORBIDDEN,
-            "only the pages of this book may press this button",
-        );
+        return not_our_page();
     }
     match act() {
         Ok(()) => sentence(StatusCode::NO_CONTENT, ""),
-        Err(Unknown) => {
-            sentence(StatusCode::NOT_FOUND, "there is no such milestone, client or action")
-        }
+        Err(Unknown) => unknown(),
     }
+}
+
+fn not_our_page() -> Answer {
+    sentence(StatusCode::FORBIDDEN, "only the pages of this book may press this button")
+}
+
+fn unknown() -> Answer {
+    sentence(StatusCode::NOT_FOUND, "there is no such milestone, client or action")
 }
 
 /// Tells a page to load itself again each time that the book was built.
