@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 use crate::ending::Ending;
 use crate::limits::{Meter, slow_down};
 use crate::outbox::Outbox;
+use crate::telemetry;
 
 /// The longest message and the longest frame a client may send, in bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -165,6 +166,7 @@ impl Read for Wire {
         let socket = self.outbox.socket().ok_or(io::ErrorKind::NotConnected)?;
         let count = socket.try_read(buffer)?;
         self.bytes += count as u64;
+        telemetry::bytes_came(count);
         self.meter.bytes(count).map_err(|_spent| FLOODED)?;
         if self.incomplete() > MAX_ON_THE_WIRE {
             return Err(IN_CRUMBS.into());

@@ -84,6 +84,11 @@ pub fn event_came() {
     counter!("events_in_total").increment(1);
 }
 
+/// Bytes have come by a WebSocket.
+pub fn bytes_came(count: usize) {
+    counter!("bytes_in_total").increment(count as u64);
+}
+
 /// An event was answered with an error.
 pub fn failed(code: &'static str) {
     counter!("errors_total", "code" => code).increment(1);

@@ -130,7 +130,7 @@ impl Handshake {
         let parts = self.upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
         let socket = parts.io.into_inner();
         // The task that has answered the request is still the one that the socket would wake, and is
-        // kept for that, all 12 KiB of it. From here on it is this task.
+        // kept for that, with all its memory. From here on it is this task.
         poll_fn(|context| {
             let _ = socket.poll_read_ready(context);
             Poll::Ready(())
