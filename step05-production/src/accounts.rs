@@ -9,16 +9,16 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::directory::{Directory, Newcomer, Session};
 use crate::live::Registry;
-use crate::log::{Answer, Log, Unavailable};
+use crate::log::{Answer, Unavailable};
 use crate::lookalikes;
 use crate::names;
 use crate::password::{self, Hasher, Turn};
-use crate::people::{Newcomer, Session};
-use crate::protocol::{ErrorCode, now};
+use crate::protocol::{ErrorCode, millis, now};
 
+pub use crate::directory::SessionKey;
 pub use crate::live::Live;
-pub use crate::people::SessionKey;
 
 /// How often it is looked which sessions have ended. Their connections end within a second.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -41,7 +41,7 @@ pub struct Lifetime {
 /// All accounts. Clones reach the same ones.
 #[derive(Clone)]
 pub struct Accounts {
-    log: Log,
+    directory: Arc<dyn Directory>,
     lifetime: Lifetime,
     hasher: Arc<Hasher>,
     live: Arc<Registry>,
@@ -63,9 +63,9 @@ pub struct SignedIn {
 }
 
 impl Accounts {
-    /// The accounts that are in a log.
-    pub fn new(log: Log, lifetime: Lifetime) -> Self {
-        Self { log, lifetime, hasher: Arc::new(Hasher::new()), live: Arc::default() }
+    /// The accounts that are in a directory.
+    pub fn new(directory: Arc<dyn Directory>, lifetime: Lifetime) -> Self {
+        Self { directory, lifetime, hasher: Arc::new(Hasher::new()), live: Arc::default() }
     }
 
     /// How long sessions last.
@@ -90,19 +90,14 @@ impl Accounts {
         let name = names::normalize(name)?;
         password::check_length(password)?;
         let (key, looks) = (names::key(&name), lookalikes::looks(&name));
-        if lookalikes::is_reserved(&name) || self.is_taken(&key, &looks).await? {
+        if lookalikes::is_reserved(&name) || self.directory.is_taken(&key, &looks).await? {
             return Err(ErrorCode::NameTaken);
         }
         let password = self.hasher.hash(self.turn().await?, password.to_owned()).await?;
         let newcomer = Newcomer { key, name: name.clone(), looks, password };
         // Somebody else may have taken the name meanwhile.
-        let is_new = self.log.write(move |store| store.add_account(&newcomer, now())).await?;
+        let is_new = self.directory.add_account(newcomer, now()).await?;
         if is_new { Ok(name) } else { Err(ErrorCode::NameTaken) }
-    }
-
-    async fn is_taken(&self, key: &str, looks: &[String; 2]) -> Answer<bool> {
-        let (key, looks) = (key.to_owned(), looks.clone());
-        self.log.ask(move |store| store.is_taken(&key, &looks)).await
     }
 
     /// Checks a password, and gives the account's name as everyone sees it.
@@ -127,7 +122,7 @@ impl Accounts {
         // No account has such a password. That takes less time, and tells nothing about accounts.
         password::check_length(password).map_err(|_| ErrorCode::Unauthorized)?;
         let key = names::key(&names::normalize(name).unwrap_or_default());
-        let account = self.log.ask(move |store| store.account(&key)).await?;
+        let account = self.directory.account(&key).await?;
         let (name, hash) = account.map(|account| (account.name, account.password)).unzip();
         let is_right = self.hasher.verify(turn, password.to_owned(), hash).await;
         name.filter(|_| is_right).ok_or(ErrorCode::Unauthorized)
@@ -139,7 +134,7 @@ impl Accounts {
     /// [`Unavailable`].
     pub async fn name_of(&self, name: &str) -> Answer<Option<String>> {
         let Ok(name) = names::normalize(name) else { return Ok(None) };
-        let account = self.log.ask(move |store| store.account(&names::key(&name))).await?;
+        let account = self.directory.account(&names::key(&name)).await?;
         Ok(account.map(|account| account.name))
     }
 }
@@ -153,8 +148,7 @@ impl Accounts {
     pub async fn begin_session(&self, name: &str) -> Result<(Token, u64), ErrorCode> {
         let (token, began) = (Token::new(), now());
         let (session, account) = (key(token.as_str()), names::key(name));
-        let begin = self.log.write(move |store| store.begin_session(&session, &account, began));
-        for ended in begin.await? {
+        for ended in self.directory.begin_session(session, &account, began).await? {
             self.live.end(ended, now());
         }
         Ok((token, began.saturating_add(millis(self.lifetime.max))))
@@ -166,7 +160,7 @@ impl Accounts {
     /// [`Unavailable`].
     pub async fn signed_in(&self, token: &str) -> Answer<Option<SignedIn>> {
         let session = key(token);
-        let Some(found) = self.log.ask(move |store| store.session(&session)).await? else {
+        let Some(found) = self.directory.session(session).await? else {
             return Ok(None);
         };
         let (Session { name, created, used }, now) = (found, now());
@@ -176,7 +170,7 @@ impl Accounts {
         }
         if used <= self.note_before(now) {
             // While nothing can be written, nobody is sent away for that.
-            let _ = self.log.write(move |store| store.touch(&[session], now)).await;
+            let _ = self.directory.touch(vec![session], now).await;
         }
         Ok(Some(SignedIn { name, session, ends }))
     }
@@ -187,15 +181,27 @@ impl Accounts {
     /// # Errors
     /// `unavailable`: it has not ended.
     pub async fn sign_out(&self, session: SessionKey) -> Result<(), ErrorCode> {
-        self.log.write(move |store| store.end_session(&session)).await?;
+        self.directory.end_session(session).await?;
         self.live.end(session, now());
         Ok(())
     }
     // ANCHOR_END: sign-out
 
+    /// Ends the connections of a session that has ended elsewhere.
+    pub fn signed_out(&self, session: SessionKey) {
+        self.live.end(session, now());
+    }
+
+    /// Looks soon whether the sessions of all connections are still there.
+    pub fn doubt(&self) {
+        self.live.doubt();
+    }
+
     /// Adds a connection to a session: it hears when the session ends, and keeps it in use.
     pub fn watch(&self, signed_in: &SignedIn) -> Live {
-        self.live.add(signed_in.session, signed_in.ends, now())
+        // If it may have ended elsewhere since somebody looked, it is looked once more.
+        let noted = if self.directory.check_every().is_some() { 0 } else { now() };
+        self.live.add(signed_in.session, signed_in.ends, noted)
     }
 
     /// A use is noted again when the last note is older than this, so not for each request.
@@ -214,11 +220,30 @@ impl Accounts {
     async fn sweep(&self) {
         loop {
             sleep(SWEEP_EVERY).await;
-            let now = now();
-            self.live.end_expired(now);
-            let used = self.live.unnoted(self.note_before(now), now, NOTED);
-            if !used.is_empty() {
-                let _ = self.log.write(move |store| store.touch(&used, now)).await;
+            self.live.end_expired(now());
+            while self.note().await {}
+        }
+    }
+
+    /// Notes that sessions are in use, and ends those that have ended elsewhere. Tells whether to go
+    /// on at once.
+    async fn note(&self) -> bool {
+        let (now, every) = (now(), self.directory.check_every());
+        let before = now.saturating_sub(every.map_or(u64::MAX, millis));
+        let used = self.live.unnoted(before.max(self.note_before(now)), now, NOTED);
+        if used.is_empty() {
+            return false;
+        }
+        let is_full = used.len() == NOTED;
+        match self.directory.touch(used, now).await {
+            Ok(gone) => {
+                gone.into_iter().for_each(|session| self.live.end(session, now));
+                is_full && every.is_some()
+            }
+            Err(Unavailable) => {
+                // While nobody knows which sessions there are, nobody is sent away.
+                every.is_some().then(|| self.live.doubt());
+                false
             }
         }
     }
@@ -227,7 +252,7 @@ impl Accounts {
         loop {
             let (now, Lifetime { max, idle }) = (now(), self.lifetime);
             let (began, used) = (now.saturating_sub(millis(max)), now.saturating_sub(millis(idle)));
-            let _ = self.log.write(move |store| store.delete_sessions(began, used)).await;
+            let _ = self.directory.delete_sessions(began, used).await;
             sleep(DELETE_EVERY).await;
         }
     }
@@ -258,10 +283,6 @@ fn key(token: &str) -> SessionKey {
 }
 // ANCHOR_END: key
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -270,21 +291,24 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::embedded::Embedded;
+    use crate::log::Log;
 
     const PASSWORD: &str = "correct horse";
 
     struct Scene {
         accounts: Accounts,
+        log: Arc<Embedded>,
         dir: PathBuf,
     }
 
     impl Scene {
         fn new(max: Duration, idle: Duration) -> Self {
             let dir = std::env::temp_dir().join(Uuid::new_v4().to_string());
-            let log = Log::open(&dir).unwrap();
-            let accounts = Accounts::new(log, Lifetime { max, idle });
+            let log = Arc::new(Embedded::open(&dir).unwrap());
+            let accounts = Accounts::new(log.clone(), Lifetime { max, idle });
             tokio::spawn(accounts.clone().run(CancellationToken::new()));
-            Self { accounts, dir }
+            Self { accounts, log, dir }
         }
 
         fn lasting() -> Self {
@@ -369,7 +393,7 @@ mod tests {
     async fn the_file_has_no_token_and_no_password() {
         let scene = Scene::lasting();
         let token = scene.enter("ada").await;
-        scene.accounts.log.close().await;
+        scene.log.close().await;
         let file = std::fs::read(scene.dir.join("chat.db")).unwrap();
         let contains = |text: &str| file.windows(text.len()).any(|part| part == text.as_bytes());
         assert!(contains("$argon2id$"));

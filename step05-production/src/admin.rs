@@ -44,7 +44,7 @@ pub struct Admin {
     /// The sockets of the public port.
     pub sockets: Arc<Seats>,
     /// The log.
-    pub log: Log,
+    pub log: Arc<dyn Log>,
     /// Cancelled when the server is stopping.
     pub stop: CancellationToken,
 }

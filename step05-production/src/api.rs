@@ -37,7 +37,7 @@ pub struct Api {
     /// Everyone who may sign in.
     pub accounts: Accounts,
     /// What can be searched.
-    pub log: Log,
+    pub log: Arc<dyn Log>,
     /// How often somebody may try; `None` for as often as they like.
     pub tries: Option<Arc<Tries>>,
 }
@@ -159,23 +159,29 @@ async fn sign_in(
     caller: &Caller,
     Credentials { name, password }: &Credentials,
 ) -> Result<String, Refusal> {
-    let check = || match &api.tries {
-        Some(tries) => tries.check_sign_in(name, caller.address).inspect_err(|_wait| {
-            telemetry::tried("blocked");
-            telemetry::rate_limited("sign_in");
-        }),
-        None => Ok(()),
-    };
-    check()?;
+    may_try(api, caller, name).await?;
     let turn = api.accounts.turn().await?;
     // Others that have waited as well may have failed meanwhile.
-    check()?;
+    may_try(api, caller, name).await?;
     let checked = api.accounts.check_in_turn(turn, name, password).await;
     telemetry::tried(if checked.is_ok() { "ok" } else { "wrong" });
     if let (Err(ErrorCode::Unauthorized), Some(tries)) = (&checked, &api.tries) {
-        tries.sign_in_failed(name, caller.address);
+        tries.sign_in_failed(name, caller.address).await;
     }
     Ok(checked?)
+}
+
+/// Whether somebody may try to sign in now.
+async fn may_try(api: &Api, caller: &Caller, name: &str) -> Result<(), Refusal> {
+    let Some(tries) = &api.tries else { return Ok(()) };
+    match tries.sign_in_wait(name, caller.address).await.map_err(ErrorCode::from)? {
+        Some(wait) => {
+            telemetry::tried("blocked");
+            telemetry::rate_limited("sign_in");
+            Err(wait.into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Begins the session of a browser.
@@ -232,8 +238,7 @@ async fn search(api: Api, signed_in: SignedIn, question: Question) -> Response {
         if let Some(tries) = &api.tries {
             tries.search(&signed_in.name)?;
         }
-        let found = api.log.search(move |store| store.search(&search)).await;
-        let found = found.map_err(ErrorCode::from)?;
+        let found = api.log.search(search).await.map_err(ErrorCode::from)?;
         let messages = found.into_iter().map(ServerEvent::Message).collect();
         Ok::<_, Refusal>(answer_json(StatusCode::OK, &Found { messages }))
     };
@@ -353,7 +358,8 @@ mod tests {
 
     use super::*;
     use crate::accounts::Lifetime;
-    use crate::store::Draft;
+    use crate::embedded::Embedded;
+    use crate::log::Draft;
 
     const ADA: &str = r#"{"name":"Ada","password":"correct horse"}"#;
     const WRONG: &str = r#"{"name":"ada","password":"wrong horse"}"#;
@@ -361,7 +367,7 @@ mod tests {
     /// A server with nothing but these requests.
     struct Server {
         address: String,
-        log: Log,
+        log: Arc<Embedded>,
         dir: PathBuf,
     }
 
@@ -391,11 +397,11 @@ mod tests {
     impl Server {
         async fn start() -> Self {
             let dir = std::env::temp_dir().join(Uuid::new_v4().to_string());
-            let log = Log::open(&dir).unwrap();
+            let log = Arc::new(Embedded::open(&dir).unwrap());
             let hour = Duration::from_secs(3600);
             let accounts = Accounts::new(log.clone(), Lifetime { max: hour, idle: hour });
             tokio::spawn(accounts.clone().run(CancellationToken::new()));
-            let api = Api { accounts, log: log.clone(), tries: Some(Tries::new()) };
+            let api = Api { accounts, log: log.clone(), tries: Some(Tries::new(log.clone())) };
             let address = warp::any().map(|| IpAddr::from([127, 0, 0, 1])).boxed();
             let origin = crate::origin::check(["https://chat.example".to_owned()].into()).boxed();
             let routes = routes(api, origin, address, warp::any().map(|| false).boxed());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 
-use crate::log;
+use crate::embedded;
 use crate::store::Store;
 
 // ANCHOR: backup
@@ -18,7 +18,7 @@ use crate::store::Store;
 /// # Errors
 /// A sentence that says what to do.
 pub fn backup(dir: &Path, file: &Path) -> Result<(), String> {
-    let database = dir.join(log::FILE);
+    let database = dir.join(embedded::FILE);
     let failed = |error: &dyn std::error::Error| {
         format!("can't copy {} to {}: {error}", database.display(), file.display())
     };
@@ -59,8 +59,8 @@ fn create(file: &Path) -> io::Result<File> {
 /// # Errors
 /// A sentence that says what to do.
 pub fn restore(dir: &Path, file: &Path) -> Result<(), String> {
-    let _lock = log::lock(dir).map_err(|error| error.to_string())?;
-    let database = dir.join(log::FILE);
+    let _lock = embedded::lock(dir).map_err(|error| error.to_string())?;
+    let database = dir.join(embedded::FILE);
     let (aside, next) = (with_end(&database, ".before-restore"), with_end(&database, ".restoring"));
     if aside.exists() {
         return Err(format!("{} is in the way: move it elsewhere first", aside.display()));
@@ -129,28 +129,36 @@ fn with_end(file: &Path, end: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Log;
-    use crate::store::Draft;
+    use crate::embedded::Embedded;
+    use crate::log::{Draft, Log, RoomId};
 
     fn directory() -> PathBuf {
         std::env::temp_dir().join(Uuid::new_v4().to_string())
     }
 
-    async fn say(log: &Log, text: &str) {
+    async fn say(log: &Embedded, text: &str) {
         let (room, from, text) = ("rust".to_owned(), "ada".to_owned(), text.to_owned());
         let draft = Draft { namespace: "", room, id: Uuid::new_v4(), from, text };
         log.append(draft).await.await.unwrap().unwrap();
     }
 
-    async fn texts(log: &Log) -> Vec<String> {
-        log.tail("", "rust").await.unwrap().into_iter().map(|said| said.text).collect()
+    fn rust() -> RoomId {
+        RoomId { namespace: "", room: "rust".to_owned() }
+    }
+
+    async fn epoch(log: &Embedded) -> Uuid {
+        log.look(&rust()).await.unwrap().0.epoch
+    }
+
+    async fn texts(log: &Embedded) -> Vec<String> {
+        log.look(&rust()).await.unwrap().1.into_iter().map(|said| said.text).collect()
     }
 
     #[tokio::test]
     async fn a_copy_made_while_the_server_runs_comes_back_in_another_epoch() {
         let dir = directory();
-        let log = Log::open(&dir).unwrap();
-        let before = log.epoch();
+        let log = Embedded::open(&dir).unwrap();
+        let before = epoch(&log).await;
         say(&log, "one").await;
         let copy = dir.join("copy");
         backup(&dir, &copy).unwrap();
@@ -160,9 +168,9 @@ mod tests {
         drop(log);
 
         restore(&dir, &copy).unwrap();
-        let log = Log::open(&dir).unwrap();
+        let log = Embedded::open(&dir).unwrap();
         assert_eq!(texts(&log).await, ["one"]);
-        assert_ne!(log.epoch(), before);
+        assert_ne!(epoch(&log).await, before);
         assert!(backup(&dir, &copy).unwrap_err().contains("exists"), "nothing is overwritten");
         log.close().await;
         drop(log);
@@ -170,7 +178,7 @@ mod tests {
         assert!(restore(&dir, &copy).unwrap_err().contains("before-restore"));
         fs::rename(dir.join("chat.db.before-restore"), dir.join("other")).unwrap();
         restore(&dir, &dir.join("other")).unwrap();
-        let log = Log::open(&dir).unwrap();
+        let log = Embedded::open(&dir).unwrap();
         assert_eq!(texts(&log).await, ["one", "two"]);
         let check = "INSERT INTO words (words, rank) VALUES ('integrity-check', 1)";
         assert!(log.write(|store| store.db.execute(check, [])).await.is_ok());
@@ -180,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_signed_in_after_a_restore() {
         let dir = directory();
-        let log = Log::open(&dir).unwrap();
+        let log = Embedded::open(&dir).unwrap();
         let insert = "INSERT INTO accounts VALUES ('ada', 'Ada', 'hash', 1);
             INSERT INTO sessions VALUES (x'00', 'ada', 1, 1)";
         log.write(|store| store.db.execute_batch(insert)).await.unwrap();
@@ -188,7 +196,7 @@ mod tests {
         log.close().await;
         drop(log);
         restore(&dir, &dir.join("copy")).unwrap();
-        let log = Log::open(&dir).unwrap();
+        let log = Embedded::open(&dir).unwrap();
         let count = "SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM sessions)";
         let counts =
             log.ask(|store| store.db.query_row(count, [], |row| <(u64, u64)>::try_from(row)));
@@ -215,7 +223,7 @@ mod tests {
     async fn only_its_owner_can_read_a_copy() {
         use std::os::unix::fs::PermissionsExt;
         let dir = directory();
-        let _log = Log::open(&dir).unwrap();
+        let _log = Embedded::open(&dir).unwrap();
         backup(&dir, &dir.join("copy")).unwrap();
         let mode = fs::metadata(dir.join("copy")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -13,7 +13,7 @@ use warp::reject::{Reject, Rejection};
 use warp::{Filter, reject};
 
 use crate::accounts::{Accounts, SignedIn, Token};
-use crate::log::Unavailable;
+use crate::log::{Answer, Unavailable};
 
 /// A cookie of this name comes from this very host, over TLS: browsers see to it.
 const SECURE_COOKIE: &str = "__Host-session";
@@ -36,15 +36,21 @@ impl Reject for NotKnown {}
 pub fn signed_in(
     accounts: Accounts,
 ) -> impl Filter<Extract = (SignedIn,), Error = Rejection> + Clone {
+    asking(accounts).and_then(|who: Answer<SignedIn>| async move {
+        who.map_err(|Unavailable| reject::custom(NotKnown))
+    })
+}
+
+/// The same, for who has an answer of their own where it can't be read.
+pub fn asking(
+    accounts: Accounts,
+) -> impl Filter<Extract = (Answer<SignedIn>,), Error = Rejection> + Clone {
     warp::header::headers_cloned().and_then(move |headers: HeaderMap| {
         let accounts = accounts.clone();
         async move {
             let token = token(&headers).ok_or_else(|| reject::custom(NotSignedIn))?;
-            match accounts.signed_in(&token).await {
-                Ok(Some(signed_in)) => Ok(signed_in),
-                Ok(None) => Err(reject::custom(NotSignedIn)),
-                Err(Unavailable) => Err(reject::custom(NotKnown)),
-            }
+            let signed_in = accounts.signed_in(&token).await.transpose();
+            signed_in.ok_or_else(|| reject::custom(NotSignedIn))
         }
     })
 }

@@ -137,7 +137,7 @@ impl Client {
             }
             ClientEvent::Direct { id, to, text } => self.direct(id, &to, &text, reply).await,
             ClientEvent::Rooms => {
-                reply.tell(ServerEvent::Rooms { rooms: self.hub.list() });
+                reply.tell(ServerEvent::Rooms { rooms: self.hub.list().await? });
                 Ok(())
             }
             ClientEvent::Unknown => Err(ErrorCode::UnknownType),

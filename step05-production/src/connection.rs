@@ -46,14 +46,16 @@ pub struct Guest {
     pub meter: Meter,
     /// Tells when it has to sign in again.
     pub live: Live,
+    /// When it arrived, as in [`Users::arrive`](crate::users::Users::arrive).
+    pub arrived: u64,
 }
 
 /// Speaks with one client until it leaves, has to leave, or the server stops. `read` are bytes that
 /// came right behind its handshake.
 pub async fn run(socket: TcpStream, read: Bytes, guest: Guest, hub: Arc<Hub>, drain: Drain) {
-    let Guest { name, session, meter, live } = guest;
+    let Guest { name, session, meter, live, arrived } = guest;
     let outbox = Outbox::for_socket(socket);
-    let place = hub.enter(&name, session);
+    let place = hub.enter(&name, session, arrived);
     let replaced = place.replaced.clone();
     let (client, notices) = Client::new(place, hub, outbox.clone());
     let socket = Socket::new(outbox.clone(), meter, read);

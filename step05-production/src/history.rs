@@ -2,10 +2,12 @@
 //! What a room remembers: the last messages in memory, the ones before in the log.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::log::{Answer, Log};
+use uuid::Uuid;
+
+use crate::log::{Answer, Held, KEPT, Log, Position, RoomId};
 use crate::protocol::{Cursor, Said};
-use crate::store::KEPT;
 
 /// How many messages a newcomer gets to see.
 const SHOWN: usize = 50;
@@ -20,11 +22,10 @@ const RECENT_BYTES: usize = 128 * 1024;
 
 /// The messages of one room. Only what was stored gets in here.
 pub struct History {
-    log: Log,
-    namespace: &'static str,
-    room: String,
-    /// The number of the last message.
-    seq: u64,
+    log: Arc<dyn Log>,
+    room: RoomId,
+    /// How far this goes: the number of the last message, and which count it belongs to.
+    position: Position,
     /// The last messages, without a hole.
     recent: VecDeque<Said>,
     /// How long their texts are, in bytes.
@@ -32,7 +33,7 @@ pub struct History {
 }
 
 /// What somebody who joins has missed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
     /// The messages, oldest first.
     pub messages: Vec<Said>,
@@ -48,19 +49,39 @@ impl History {
     ///
     /// # Errors
     /// [`Unavailable`](crate::log::Unavailable).
-    pub async fn load(log: Log, namespace: &'static str, room: &str) -> Answer<Self> {
-        let tail = log.tail(namespace, room).await?;
-        let seq = log.last_seq(namespace, room).await?;
-        let (room, recent) = (room.to_owned(), VecDeque::new());
-        let mut history = Self { log, namespace, room, seq, recent, bytes: 0 };
+    pub async fn load(log: Arc<dyn Log>, room: RoomId) -> Answer<Self> {
+        let (position, tail) = log.look(&room).await?;
+        let mut history = Self { log, room, position, recent: VecDeque::new(), bytes: 0 };
         tail.into_iter().for_each(|said| history.push(said));
-        history.seq = seq;
+        history.position = position;
         Ok(history)
     }
 
     /// The number of the last message.
     pub fn seq(&self) -> u64 {
-        self.seq
+        self.position.seq
+    }
+
+    /// Which count the numbers belong to.
+    pub fn epoch(&self) -> Uuid {
+        self.position.epoch
+    }
+
+    /// The last message, for the log to compare.
+    pub fn held(&self) -> Held {
+        let last = self.recent.back().filter(|said| said.seq == self.seq());
+        Held { position: self.position, id: last.map(|said| said.id) }
+    }
+
+    /// Whether the message before the next one, as the log tells it, is another one than the last one
+    /// here.
+    pub fn differs(&self, before: Option<Uuid>) -> bool {
+        self.held().id.zip(before).is_some_and(|(held, before)| held != before)
+    }
+
+    /// Whether a client with this cursor knows more of the room than is known here.
+    pub fn is_behind(&self, cursor: Option<Cursor>) -> bool {
+        cursor.is_some_and(|it| it.epoch != self.epoch() || it.after > self.seq())
     }
 
     // ANCHOR: cursor
@@ -70,16 +91,16 @@ impl History {
     /// [`Unavailable`](crate::log::Unavailable), if only the log knows and it can't be read.
     pub async fn since(&self, cursor: Option<Cursor>) -> Answer<Missed> {
         let Some(Cursor { epoch, after }) = cursor else { return Ok(self.last(false)) };
-        let other_count = epoch != self.log.epoch();
-        let too_far = after > self.seq;
-        let too_old = after < self.seq.saturating_sub(KEPT);
+        let other_count = epoch != self.epoch();
+        let too_far = after > self.seq();
+        let too_old = after < self.seq().saturating_sub(KEPT);
         if other_count || too_far || too_old {
             return Ok(self.last(true));
         }
         let messages = self.after(after).await?;
         let seq = messages.last().map_or(after, |said| said.seq);
         let is_whole = messages.iter().map(|said| said.seq).eq(after + 1..=seq);
-        let is_end = seq == self.seq || !messages.is_empty();
+        let is_end = seq == self.seq() || !messages.is_empty();
         if is_whole && is_end {
             Ok(Missed { messages, seq, gap: false })
         } else {
@@ -93,7 +114,7 @@ impl History {
     fn last(&self, gap: bool) -> Missed {
         let mut messages: Vec<Said> = self.shown().rev().take(SHOWN).cloned().collect();
         messages.reverse();
-        Missed { messages, seq: self.seq, gap }
+        Missed { messages, seq: self.seq(), gap }
     }
 
     /// The messages in memory that are not too old. Old ones leave it when others come.
@@ -112,7 +133,7 @@ impl History {
         if in_memory {
             return Ok(self.shown().filter(|said| said.seq > after).cloned().collect());
         }
-        let mut messages = self.log.read(self.namespace, &self.room, after, self.seq).await?;
+        let mut messages = self.log.read(&self.room, after, self.seq()).await?;
         let horizon = self.log.horizon();
         messages.retain(|said| said.at >= horizon);
         Ok(messages)
@@ -120,7 +141,7 @@ impl History {
 
     /// Adds the next message.
     pub fn push(&mut self, said: Said) {
-        self.seq = said.seq;
+        self.position.seq = said.seq;
         self.bytes += said.text.len();
         self.recent.push_back(said);
         while self.recent.len() > RECENT || self.bytes > RECENT_BYTES {
@@ -134,7 +155,7 @@ impl History {
     /// # Errors
     /// [`Unavailable`](crate::log::Unavailable).
     pub async fn unseen(&self, last: u64) -> Answer<Vec<Said>> {
-        self.log.read(self.namespace, &self.room, self.seq, last).await
+        self.log.read(&self.room, self.seq(), last).await
     }
 }
 // ANCHOR_END: since
@@ -143,22 +164,25 @@ impl History {
 mod tests {
     use std::time::Duration;
 
-    use tokio::time::sleep;
-    use uuid::Uuid;
-
     use super::*;
-    use crate::store::{Appended, Draft};
+    use crate::embedded::Embedded;
+    use crate::log::{Appended, Draft};
+    use tokio::time::sleep;
 
     /// A room with so many messages, and its directory.
-    async fn room(count: u64) -> (History, Log, std::path::PathBuf) {
+    async fn room(count: u64) -> (History, Arc<Embedded>, std::path::PathBuf) {
         let dir = std::env::temp_dir().join(Uuid::new_v4().to_string());
-        let log = Log::open(&dir).unwrap();
+        let log = Arc::new(Embedded::open(&dir).unwrap());
         let history = fill(&log, count).await;
         (history, log, dir)
     }
 
-    async fn fill(log: &Log, count: u64) -> History {
-        let mut history = History::load(log.clone(), "", "rust").await.unwrap();
+    async fn load(log: &Arc<Embedded>, namespace: &'static str) -> History {
+        let log = Arc::clone(log) as Arc<dyn Log>;
+        History::load(log, RoomId { namespace, room: "rust".to_owned() }).await.unwrap()
+    }
+
+    async fn fill(log: &Arc<Embedded>, count: u64) -> History {
         let (room, from) = ("rust".to_owned(), "ada".to_owned());
         let mut answers = Vec::new();
         for n in 1..=count {
@@ -167,15 +191,14 @@ mod tests {
                 log.append(Draft { namespace: "", room, id: Uuid::new_v4(), from, text }).await,
             );
         }
-        for answer in answers {
-            let Appended::Stored(said) = answer.await.unwrap().unwrap() else { panic!() };
-            history.push(said);
+        for (seq, answer) in (1..).zip(answers) {
+            assert_eq!(answer.await.unwrap(), Ok(Appended::Stored(seq)));
         }
-        history
+        load(log, "").await
     }
 
-    fn at(log: &Log, after: u64) -> Option<Cursor> {
-        Some(Cursor { epoch: log.epoch(), after })
+    fn at(history: &History, after: u64) -> Option<Cursor> {
+        Some(Cursor { epoch: history.epoch(), after })
     }
 
     fn numbers(missed: &Missed) -> Vec<u64> {
@@ -184,9 +207,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_cursor_gets_everything_after_it_from_memory_or_from_the_log() {
-        let (history, log, dir) = room(700).await;
+        let (history, _log, dir) = room(700).await;
         for after in [0, 1, 187, 188, 189, 699, 700] {
-            let missed = history.since(at(&log, after)).await.unwrap();
+            let missed = history.since(at(&history, after)).await.unwrap();
             assert_eq!(numbers(&missed), Vec::from_iter(after + 1..=700), "after {after}");
             assert_eq!((missed.seq, missed.gap), (700, false), "after {after}");
         }
@@ -195,9 +218,9 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_cursor_or_with_a_useless_one_come_the_last_fifty() {
-        let (history, log, dir) = room(60).await;
+        let (history, _log, dir) = room(60).await;
         let other = Some(Cursor { epoch: Uuid::new_v4(), after: 59 });
-        for (cursor, gap) in [(None, false), (other, true), (at(&log, 61), true)] {
+        for (cursor, gap) in [(None, false), (other, true), (at(&history, 61), true)] {
             let missed = history.since(cursor).await.unwrap();
             assert_eq!(numbers(&missed), Vec::from_iter(11..=60));
             assert_eq!((missed.seq, missed.gap), (60, gap));
@@ -207,10 +230,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_fell_off_is_a_gap_and_the_oldest_kept_is_not() {
-        let (history, log, dir) = room(10_003).await;
-        let missed = history.since(at(&log, 2)).await.unwrap();
+        let (history, _log, dir) = room(10_003).await;
+        let missed = history.since(at(&history, 2)).await.unwrap();
         assert_eq!((missed.messages.len(), missed.gap), (50, true));
-        let missed = history.since(at(&log, 3)).await.unwrap();
+        let missed = history.since(at(&history, 3)).await.unwrap();
         assert_eq!((missed.messages.len(), missed.gap), (10_000, false));
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -218,11 +241,11 @@ mod tests {
     #[tokio::test]
     async fn a_loaded_room_goes_on_where_it_was() {
         let (_, log, dir) = room(3).await;
-        let history = History::load(log.clone(), "", "rust").await.unwrap();
+        let history = load(&log, "").await;
         assert_eq!(history.seq(), 3);
-        assert_eq!(numbers(&history.since(at(&log, 1)).await.unwrap()), [2, 3]);
-        let empty = History::load(log.clone(), "staff", "rust").await.unwrap();
-        let missed = empty.since(at(&log, 0)).await.unwrap();
+        assert_eq!(numbers(&history.since(at(&history, 1)).await.unwrap()), [2, 3]);
+        let empty = load(&log, "staff").await;
+        let missed = empty.since(at(&history, 0)).await.unwrap();
         assert_eq!(missed, Missed { messages: vec![], seq: 0, gap: false });
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -230,23 +253,23 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_old_is_not_shown_and_is_a_gap_for_who_has_not_seen_it() {
         let dir = std::env::temp_dir().join(Uuid::new_v4().to_string());
-        let log = Log::open(&dir).unwrap().keep_for(Duration::from_secs(1));
+        let log = Arc::new(Embedded::open(&dir).unwrap().keep_for(Duration::from_secs(1)));
         let history = fill(&log, 600).await;
-        assert_eq!(numbers(&history.since(at(&log, 598)).await.unwrap()), [599, 600]);
+        assert_eq!(numbers(&history.since(at(&history, 598)).await.unwrap()), [599, 600]);
         sleep(Duration::from_millis(1100)).await;
-        for (cursor, gap) in [(None, false), (at(&log, 5), true), (at(&log, 599), true)] {
+        for (cursor, gap) in [(None, false), (at(&history, 5), true), (at(&history, 599), true)] {
             let missed = history.since(cursor).await.unwrap();
             assert_eq!(missed, Missed { messages: vec![], seq: 600, gap }, "{cursor:?}");
         }
-        let up_to_date = history.since(at(&log, 600)).await.unwrap();
+        let up_to_date = history.since(at(&history, 600)).await.unwrap();
         assert_eq!(up_to_date, Missed { messages: vec![], seq: 600, gap: false });
 
-        while !log.tail("", "rust").await.unwrap().is_empty() {
+        while !log.look(&history.room).await.unwrap().1.is_empty() {
             sleep(Duration::from_millis(20)).await;
         }
-        let again = History::load(log.clone(), "", "rust").await.unwrap();
+        let again = load(&log, "").await;
         assert_eq!(again.seq(), 600);
-        assert!(again.since(at(&log, 599)).await.unwrap().gap);
+        assert!(again.since(at(&history, 599)).await.unwrap().gap);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -13,18 +13,19 @@ use uuid::Uuid;
 
 use crate::accounts::Accounts;
 use crate::conversation;
-use crate::log::Log;
+use crate::log::{Log, RoomId};
 use crate::names;
 use crate::protocol::{ErrorCode, RoomInfo};
 use crate::room::{self, Command, Room, Who};
 use crate::seats::shrink;
 use crate::telemetry;
+use crate::users::{Call, Users};
 
 /// How many invitations may wait for a client.
 const INVITATIONS: usize = 64;
 
 /// How many rooms a list of rooms has: the largest ones.
-const LISTED: usize = 1000;
+pub const LISTED: usize = 1000;
 
 /// In how many rooms a user may be, over all connections.
 const MEMBERSHIPS: usize = 256;
@@ -33,7 +34,9 @@ const MEMBERSHIPS: usize = 256;
 /// A namespace: its users and its rooms, which no other namespace sees.
 pub struct Hub {
     namespace: &'static str,
-    log: Log,
+    log: Arc<dyn Log>,
+    /// Reaches connections on other servers.
+    elsewhere: Arc<dyn Users>,
     accounts: Accounts,
     /// By [`names::key`]: the connections of each user who is here.
     users: Mutex<HashMap<String, User>>,
@@ -55,6 +58,8 @@ struct Connection {
     id: Uuid,
     /// Names the client, so that it can end a connection of its own that is dead.
     session: Uuid,
+    /// When it arrived, as in [`Users::arrive`].
+    arrived: u64,
     /// Ends the connection.
     replaced: CancellationToken,
     /// Conversations that somebody has begun with them.
@@ -107,12 +112,18 @@ impl Hub {
     /// them may be open, here and in the other namespaces.
     pub fn new(
         namespace: &'static str,
-        log: Log,
+        log: Arc<dyn Log>,
+        elsewhere: Arc<dyn Users>,
         accounts: Accounts,
         space: Arc<Semaphore>,
     ) -> Self {
         let (users, rooms) = (Mutex::default(), Mutex::default());
-        Self { namespace, log, accounts, users, rooms, space }
+        Self { namespace, log, elsewhere, accounts, users, rooms, space }
+    }
+
+    /// What the namespace is called.
+    pub fn namespace(&self) -> &'static str {
+        self.namespace
     }
 }
 // ANCHOR_END: state
@@ -143,23 +154,46 @@ impl Invitations {
 impl Hub {
     // ANCHOR: enter
     /// Adds a connection of a user who is signed in as `name`. If it is the client with this session
-    /// that comes back, its old connection has to go.
-    pub fn enter(&self, name: &str, session: Option<Uuid>) -> Place {
+    /// that comes back, its old connection has to go, on whichever server it is. `arrived` is from
+    /// [`Users::arrive`].
+    pub fn enter(&self, name: &str, session: Option<Uuid>, arrived: u64) -> Place {
+        let place = self.enter_as(name, session.unwrap_or_else(Uuid::new_v4), arrived);
+        if let Some(session) = session {
+            let namespace = self.namespace.to_owned();
+            let replaced = Call::Replaced { namespace, session, arrived };
+            self.elsewhere.call(&names::key(name), replaced);
+        }
+        place
+    }
+
+    /// Adds a connection with a session that is new, or moves here, and ends no other connection
+    /// elsewhere.
+    pub fn enter_as(&self, name: &str, session: Uuid, arrived: u64) -> Place {
+        let place = self.enter_here(name, session, arrived);
+        // In this order: once it is in the list, it can be told.
+        self.elsewhere.attend(&names::key(name), arrived);
+        place
+    }
+
+    fn enter_here(&self, name: &str, session: Uuid, arrived: u64) -> Place {
         let mut users = lock(&self.users);
         let user = users.entry(names::key(name)).or_insert_with(|| User {
             connections: Vec::with_capacity(1),
             memberships: Arc::new(Semaphore::new(MEMBERSHIPS)),
         });
-        for old in user.connections.iter().filter(|old| Some(old.session) == session) {
+        let replaced = CancellationToken::new();
+        for other in user.connections.iter().filter(|other| other.session == session) {
+            // Two that come in the same moment may enter in another order than they arrived in.
+            let old = if other.arrived <= arrived { &other.replaced } else { &replaced };
             // From here on nothing counts that the old connection still sends.
-            old.replaced.cancel();
+            old.cancel();
         }
-        let session = session.unwrap_or_else(Uuid::new_v4);
         let who = Who { name: name.to_owned(), connection: Uuid::new_v4() };
-        let (invitations, replaced) = (Arc::<Invitations>::default(), CancellationToken::new());
+        let invitations = Arc::<Invitations>::default();
         user.connections.push(Connection {
             id: who.connection,
             session,
+            arrived,
             replaced: replaced.clone(),
             invitations: Arc::clone(&invitations),
         });
@@ -167,6 +201,15 @@ impl Hub {
         Place { who, session, replaced, invitations, memberships, degraded }
     }
     // ANCHOR_END: enter
+
+    /// Ends the connections of a client that has come back elsewhere, unless they came after that.
+    pub fn replace(&self, key: &str, session: Uuid, arrived: u64) {
+        let users = lock(&self.users);
+        let connections = users.get(key).into_iter().flat_map(|user| &user.connections);
+        for old in connections.filter(|old| old.session == session && old.arrived < arrived) {
+            old.replaced.cancel();
+        }
+    }
 
     /// Removes a connection, and its user with the last one.
     pub fn leave(&self, who: &Who) {
@@ -190,11 +233,18 @@ impl Hub {
     }
 
     /// Asks all connections of a user into a conversation, except for one that is in it already.
-    /// Whoever is not here finds it in the log later.
+    /// Whoever is on no server finds it in the log later.
     pub fn invite(&self, key: &str, room: &str, except: Uuid) {
+        self.invite_here(key, room, Some(except));
+        let (namespace, room) = (self.namespace.to_owned(), room.to_owned());
+        self.elsewhere.call(key, Call::Invited { namespace, room });
+    }
+
+    /// The same for those on this server.
+    pub fn invite_here(&self, key: &str, room: &str, except: Option<Uuid>) {
         let users = lock(&self.users);
         let connections = users.get(key).into_iter().flat_map(|user| &user.connections);
-        for connection in connections.filter(|connection| connection.id != except) {
+        for connection in connections.filter(|connection| Some(connection.id) != except) {
             connection.invitations.add(room);
         }
     }
@@ -218,7 +268,8 @@ impl Hub {
         let space = Arc::clone(&self.space).try_acquire_owned();
         let space = space.map_err(|_full| ErrorCode::Unavailable)?;
         let before = before.map(|room| room.ended.clone());
-        let room = Room::new(self.namespace, name.to_owned(), self.log.clone());
+        let id = RoomId { namespace: self.namespace, room: name.to_owned() };
+        let room = Room::new(id, Arc::clone(&self.log));
         let (commands, inbox) = mpsc::channel(room::INBOX);
         let (size, ended) = (room.size(), CancellationToken::new());
         let open = OpenRoom { commands: commands.downgrade(), size, ended: ended.clone() };
@@ -260,7 +311,20 @@ impl Hub {
     }
 
     /// The rooms that have members, by name. Conversations are nobody else's business.
-    pub fn list(&self) -> Vec<RoomInfo> {
+    ///
+    /// # Errors
+    /// `unavailable`, if only other servers know them and can't be asked.
+    pub async fn list(&self) -> Result<Vec<RoomInfo>, ErrorCode> {
+        let mut list = match self.log.rooms(self.namespace).await? {
+            Some(list) => list,
+            None => self.list_here(),
+        };
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(list)
+    }
+
+    /// The largest rooms of this server, the largest one first.
+    fn list_here(&self) -> Vec<RoomInfo> {
         let rooms = lock(&self.rooms);
         let public = rooms.iter().filter(|(name, _)| !conversation::is_one(name));
         let all = public.map(|(name, room)| RoomInfo {
@@ -270,9 +334,83 @@ impl Hub {
         let mut list: Vec<RoomInfo> = all.filter(|room| room.members > 0).collect();
         list.sort_by(|a, b| b.members.cmp(&a.members).then_with(|| a.name.cmp(&b.name)));
         list.truncate(LISTED);
-        list.sort_by(|a, b| a.name.cmp(&b.name));
         list
     }
 }
 // ANCHOR_END: rooms
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::accounts::Lifetime;
+    use crate::embedded::Embedded;
+
+    struct Scene {
+        hub: Hub,
+        dir: PathBuf,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = std::env::temp_dir().join(Uuid::new_v4().to_string());
+            let log = Arc::new(Embedded::open(&dir).unwrap());
+            let hour = Duration::from_secs(3600);
+            let accounts = Accounts::new(log.clone(), Lifetime { max: hour, idle: hour });
+            let hub = Hub::new("", log.clone(), log, accounts, Arc::new(Semaphore::new(1)));
+            Self { hub, dir }
+        }
+    }
+
+    impl Drop for Scene {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_one_client_the_connection_stays_that_arrived_last() {
+        let scene = Scene::new();
+        let session = Some(Uuid::new_v4());
+        let ended = |place: &Place| place.replaced.is_cancelled();
+        let [two, three, one] = [2, 3, 1].map(|at| scene.hub.enter("Ada", session, at));
+        assert!(ended(&two) && !ended(&three) && ended(&one));
+        let (other, grace) =
+            (scene.hub.enter("ada", None, 4), scene.hub.enter("grace", session, 5));
+        assert!(!ended(&three) && !ended(&other) && !ended(&grace));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_back_elsewhere_leaves_what_came_before() {
+        let scene = Scene::new();
+        let (session, other) = (Uuid::new_v4(), Uuid::new_v4());
+        let [old, new] = [(session, 1), (other, 2)]
+            .map(|(session, at)| scene.hub.enter("ada", Some(session), at));
+        for (session, arrived) in [(session, 1), (other, 2), (Uuid::new_v4(), 9)] {
+            scene.hub.replace("ada", session, arrived);
+        }
+        scene.hub.replace("grace", session, 9);
+        assert!(!old.replaced.is_cancelled() && !new.replaced.is_cancelled());
+        scene.hub.replace("ada", session, 2);
+        assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_invitation_from_elsewhere_reaches_all_connections() {
+        let scene = Scene::new();
+        let places = [1, 2].map(|at| scene.hub.enter("ada", None, at));
+        scene.hub.invite_here("ada", "dm:ada:grace", None);
+        for place in &places {
+            let invited = place.invitations.next().now_or_never();
+            assert_eq!(invited.as_deref(), Some("dm:ada:grace"));
+        }
+        scene.hub.invite("ada", "dm:ada:bob", places[0].who.connection);
+        assert!(places[0].invitations.next().now_or_never().is_none());
+        assert!(places[1].invitations.next().now_or_never().is_some());
+    }
+}
 // ANCHOR_END: all

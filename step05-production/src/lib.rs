@@ -1,18 +1,21 @@
 // ANCHOR: all
 //! Milestone 5: a chat for the internet.
 //!
-//! Read the files in the order a message travels: [`settings`] and [`process`] start the program;
+//! Read the files in the order a message travels: [`settings`] and [`process`] start the program,
+//! which may listen on sockets that were [`passed`] to it;
 //! [`accept`] takes connections in, and [`serve`] has the routes, with the [`page`], the check of the
 //! [`origin`] and the [`address`] a request comes from. [`api`] signs people in: [`caller`] finds
 //! their token, [`accounts`] knows them, [`password`] checks what they say, [`lookalikes`] keeps them
 //! apart. The [`reception`] has [`seats`] and [`limits`] for everyone who is signed in. [`upgrade`]
 //! makes a WebSocket of a request; [`connection`] speaks with its client, reads from a [`socket`],
 //! keeps a [`heartbeat`] and says at the [`ending`] why; [`events`] and [`sessions`] do the same over
-//! plain HTTP, where [`places`] say how far it has read. To both it is a [`client`]; [`protocol`],
-//! [`names`] and [`conversation`] say what it may send; the [`hub`] knows who is here and which rooms
-//! are open; a [`room`] hands messages to the [`log`], which keeps them in a [`store`], and sends each
-//! of them as a [`letter`] to the [`outbox`] of every member, with the [`history`] they have missed.
-//! [`telemetry`] counts all this, [`admin`] shows it, and [`backup`] copies what is stored. At the end
+//! plain HTTP, where [`places`] say how far it has read, and [`peers`] have the sessions that are not
+//! on this server. To both it is a [`client`]; [`protocol`], [`names`] and [`conversation`] say what it
+//! may send; the [`hub`] knows who is here and which rooms are open, and the [`users`] what to tell
+//! those elsewhere; a [`room`] hands messages to the [`log`], which keeps them in a [`store`], and sends
+//! each of them as a [`letter`] to the [`outbox`] of every member, with the [`history`] they have missed.
+//! [`telemetry`] counts all this, [`admin`] shows it, [`health`] asks it, and [`backup`] copies what is
+//! stored. At the end
 //! comes [`drain`], and [`spread`] keeps everyone from doing the same in the same moment.
 
 pub mod accept;
@@ -26,9 +29,13 @@ pub mod caller;
 pub mod client;
 pub mod connection;
 pub mod conversation;
+pub mod directory;
 pub mod drain;
+pub mod embedded;
 pub mod ending;
 pub mod events;
+pub mod feed;
+pub mod health;
 pub mod heartbeat;
 pub mod history;
 pub mod hub;
@@ -41,7 +48,9 @@ pub mod names;
 pub mod origin;
 pub mod outbox;
 pub mod page;
+pub mod passed;
 pub mod password;
+pub mod peers;
 pub mod people;
 pub mod places;
 pub mod process;
@@ -53,12 +62,14 @@ pub mod search;
 pub mod seats;
 pub mod sessions;
 pub mod settings;
+pub mod shared;
 pub mod socket;
 pub mod spread;
 pub mod store;
 pub mod telemetry;
 pub mod tries;
 pub mod upgrade;
+pub mod users;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -70,6 +81,7 @@ use admin::Admin;
 use api::Api;
 use body::BadBody;
 use caller::{NotKnown, NotSignedIn};
+use directory::Directory;
 use drain::Drain;
 use hub::Hub;
 use ipnet::IpNet;
@@ -77,6 +89,7 @@ use limits::{Limits, TooMuch};
 use log::Log;
 use metrics_exporter_prometheus::PrometheusHandle;
 use origin::ForeignOrigin;
+use peers::Peers;
 use protocol::ErrorCode;
 use reception::Reception;
 use seats::{Caps, Full, Seats};
@@ -90,6 +103,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tries::Tries;
 use upgrade::{Handshake, NoHandshake};
+use users::{Callee, Switchboard, Users};
 use uuid::Uuid;
 use warp::http::StatusCode;
 use warp::reject::{InvalidQuery, MethodNotAllowed, Reject, Rejection};
@@ -105,6 +119,13 @@ pub const NAMESPACES: [&str; 3] = [DEFAULT, "general", "staff"];
 /// How long clients may take to leave once they have been sent away, and the log to close.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+// ANCHOR: engine
+/// What keeps everything: one of the two, whichever the settings choose.
+pub trait Engine: Log + Directory + Peers + Users {}
+
+impl<T: Log + Directory + Peers + Users> Engine for T {}
+// ANCHOR_END: engine
+
 // ANCHOR: serve
 /// What a server listens on.
 pub struct Listeners {
@@ -119,13 +140,13 @@ pub struct Listeners {
 pub async fn serve(
     listeners: Listeners,
     settings: Settings,
-    log: Log,
+    engine: Arc<dyn Engine>,
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) {
     let window = settings.drain;
     let caps = caps(&settings);
-    let reception = reception(&settings, &log, caps, &stop);
+    let reception = reception(&settings, engine.clone(), caps, &stop);
     let sockets = Seats::for_sockets(caps);
     let seats = Arc::clone(&reception.seats);
     let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
@@ -133,12 +154,19 @@ pub async fn serve(
         metrics: metrics.clone(),
         seats: Arc::clone(&seats),
         sockets: Arc::clone(&sockets),
-        log: log.clone(),
+        log: engine.clone(),
         stop: stop.clone(),
     };
     let (limits, accounts) = (Arc::clone(&reception.limits), reception.accounts.clone());
     let proxies: Arc<[IpNet]> = settings.trusted_proxies.as_slice().into();
-    let routes = routes(settings, log.clone(), reception);
+    let namespaces = namespaces(&settings, &engine, &reception);
+    // The engine does not keep this alive: it is kept here for as long as anybody is served.
+    let switchboard: Arc<dyn Callee> = Arc::new(Switchboard {
+        hubs: namespaces.iter().map(|(_, sessions)| sessions.hub()).collect(),
+        accounts: accounts.clone(),
+    });
+    engine.connect(Arc::downgrade(&switchboard));
+    let routes = routes(settings, engine.clone(), Arc::clone(&namespaces), reception);
 
     // Whatever runs beside the chat ends with it, and is waited for here.
     let tasks = TaskTracker::new();
@@ -152,6 +180,7 @@ pub async fn serve(
         [].into(),
         ended.clone(),
     ));
+    tasks.spawn(events::run_errands(namespaces, engine.clone(), ended.clone()));
     tasks.spawn(admin::tidy(metrics, ended.clone()));
     tasks.spawn(accounts.run(ended.clone()));
     tasks.spawn({
@@ -171,7 +200,7 @@ pub async fn serve(
         tracing::warn!("some requests were not answered in time");
     }
     ended.cancel();
-    if timeout(GOODBYE, log.close()).await.is_err() {
+    if timeout(GOODBYE, engine.close()).await.is_err() {
         tracing::warn!("the log did not close in time; what was acked is in it all the same");
     }
     let _ = timeout(GOODBYE, tasks.wait()).await;
@@ -185,11 +214,17 @@ fn caps(settings: &Settings) -> Caps {
     }
 }
 
-fn reception(settings: &Settings, log: &Log, caps: Caps, stop: &CancellationToken) -> Reception {
+fn reception(
+    settings: &Settings,
+    engine: Arc<dyn Engine>,
+    caps: Caps,
+    stop: &CancellationToken,
+) -> Reception {
     let lifetime = Lifetime { max: settings.session_max, idle: settings.session_idle };
     Reception {
-        accounts: Accounts::new(log.clone(), lifetime),
+        accounts: Accounts::new(engine.clone(), lifetime),
         seats: Seats::new(caps),
+        users: engine,
         limits: Arc::new(Limits::new(settings.rate_limit == RateLimit::On)),
         drain: Drain { stop: stop.clone(), window: settings.drain },
     }
@@ -203,10 +238,10 @@ type Namespaces = Arc<[(&'static str, Arc<Sessions>)]>;
 /// Everything this server answers.
 fn routes(
     settings: Settings,
-    log: Log,
+    engine: Arc<dyn Engine>,
+    namespaces: Namespaces,
     reception: Reception,
 ) -> impl Filter<Extract = impl Reply, Error = Infallible> + Clone {
-    let namespaces = namespaces(&settings, &log, &reception);
     let origins: Arc<[String]> = settings.allowed_origins.as_slice().into();
     let origin = origin::check(Arc::clone(&origins));
     let proxies: Arc<[IpNet]> = settings.trusted_proxies.as_slice().into();
@@ -214,10 +249,13 @@ fn routes(
     let counted = counted(address.clone(), Arc::clone(&reception.limits));
     let may_ask = origin.clone().and(counted.clone()).map(|_address| ()).untuple_one();
     let who = caller::signed_in(reception.accounts.clone());
+    let asking = caller::asking(reception.accounts.clone());
 
     // In this order a request is asked: where to, is it proper, from which page, how many, by whom?
     let at = |path| namespace(path, Arc::clone(&namespaces));
-    let may = origin.and(counted).and(who).map(|address, who| (who, address)).untuple_one();
+    let proper = origin.and(counted);
+    let may = proper.clone().and(who).map(|address, who| (who, address)).untuple_one();
+    let may_say = proper.and(asking).map(|address, who| (who, address)).untuple_one();
     let chat = at("ws")
         .and(upgrade::handshake())
         .and(may.clone())
@@ -226,15 +264,16 @@ fn routes(
             let reception = reception.clone();
             move || reception.clone()
         }))
-        .map(enter);
+        .then(enter);
     let fallback = events::routes(
         at("hello").and(warp::post()).and(may.clone()),
         at("events").and(warp::get()).and(may.clone()),
-        at("events").and(warp::post()).and(may),
+        at("events").and(warp::post()).and(may_say),
         reception.clone(),
     );
-    let tries = (settings.rate_limit == RateLimit::On).then(Tries::new);
-    let api = Api { accounts: reception.accounts, log, tries };
+    let limited = settings.rate_limit == RateLimit::On;
+    let tries = limited.then(|| Tries::new(engine.clone()));
+    let api = Api { accounts: reception.accounts, log: engine, tries };
     let api = api::routes(api, may_ask.boxed(), address.boxed(), address::by_proxy(proxies));
     chat.or(fallback)
         .or(api)
@@ -244,10 +283,14 @@ fn routes(
 }
 
 /// The namespaces, without users.
-fn namespaces(settings: &Settings, log: &Log, reception: &Reception) -> Namespaces {
+fn namespaces(settings: &Settings, engine: &Arc<dyn Engine>, reception: &Reception) -> Namespaces {
     let space = Arc::new(Semaphore::new(settings.max_rooms as usize));
-    let hub = |name| Hub::new(name, log.clone(), reception.accounts.clone(), Arc::clone(&space));
-    NAMESPACES.map(|name| (name, Arc::new(Sessions::new(Arc::new(hub(name)))))).into()
+    let hub = |name| {
+        let (accounts, space) = (reception.accounts.clone(), Arc::clone(&space));
+        Hub::new(name, engine.clone(), engine.clone(), accounts, space)
+    };
+    let sessions = |name| Sessions::new(Arc::new(hub(name)), engine.clone());
+    NAMESPACES.map(|name| (name, Arc::new(sessions(name)))).into()
 }
 
 /// No namespace has the name in the path.
@@ -299,7 +342,7 @@ struct Query {
 }
 
 /// Turns a request into a WebSocket with a task of its own, if there is a seat.
-fn enter(
+async fn enter(
     sessions: Arc<Sessions>,
     handshake: Handshake,
     who: SignedIn,
@@ -307,7 +350,7 @@ fn enter(
     query: Query,
     reception: Reception,
 ) -> Response {
-    let (guest, seat) = match reception.admit(&who, address, query.session) {
+    let (guest, seat) = match reception.admit(&who, address, query.session).await {
         Ok(admitted) => admitted,
         Err(full) => return self::full(full),
     };

@@ -27,6 +27,12 @@ const USER: Quota = quota(40, 150);
 
 /// What all clients of one address may send. Whole offices and villages share one.
 const ADDRESS: Quota = quota(400, 2000);
+
+/// The bucket of a user as other programs need it: the time for one event in milliseconds, and how many
+/// at once.
+pub fn user_bucket() -> (f64, u32) {
+    (USER.replenish_interval().as_secs_f64() * 1000.0, USER.burst_size().get())
+}
 // ANCHOR_END: quotas
 
 /// How many refusals a client may ignore before it is closed: 200, and 10 a second.

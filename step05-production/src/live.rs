@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use crate::people::SessionKey;
+use crate::directory::SessionKey;
 
 /// For how long it is remembered that a session was ended, in milliseconds: a connection that was
 /// about to begin in that moment would not hear it otherwise.
@@ -61,17 +61,17 @@ impl Drop for Live {
 }
 
 impl Registry {
-    /// Adds a connection of a session that ends at `ends`.
-    pub fn add(self: &Arc<Self>, session: SessionKey, ends: u64, now: u64) -> Live {
+    /// Adds a connection of a session that ends at `ends`, and whose use was noted at `noted`.
+    pub fn add(self: &Arc<Self>, session: SessionKey, ends: u64, noted: u64) -> Live {
         let mut sessions = self.lock();
         let end = if sessions.ended.contains_key(&session) {
             let end = Arc::new(Semaphore::new(0));
             end.close();
             end
         } else {
-            let new =
-                || Open { end: Arc::new(Semaphore::new(0)), ends, noted: now, connections: 0 };
+            let new = || Open { end: Arc::new(Semaphore::new(0)), ends, noted, connections: 0 };
             let open = sessions.open.entry(session).or_insert_with(new);
+            open.noted = open.noted.min(noted);
             open.connections += 1;
             Arc::clone(&open.end)
         };
@@ -106,6 +106,11 @@ impl Registry {
             *session
         };
         unnoted.take(most).map(note).collect()
+    }
+
+    /// From now on the use of no session counts as noted.
+    pub fn doubt(&self) {
+        self.lock().open.values_mut().for_each(|open| open.noted = 0);
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -162,6 +167,8 @@ mod tests {
         assert_eq!(registry.unnoted(0, 50, 2).len(), 1);
         assert_eq!(registry.unnoted(49, 50, 2).len(), 0);
         assert_eq!(registry.unnoted(50, 100, 9).len(), 3);
+        registry.doubt();
+        assert_eq!(registry.unnoted(50, 110, 9).len(), 3);
     }
 
     #[test]

@@ -2,9 +2,14 @@
 //! says stop.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use step05_production::settings::{Order, Settings};
-use step05_production::{Listeners, admin, backup, log::Log, process, serve};
+use step05_production::accounts::Lifetime;
+use step05_production::embedded::Embedded;
+use step05_production::passed::Passed;
+use step05_production::settings::{Order, RateLimit, Settings};
+use step05_production::shared::{Setup, Shared};
+use step05_production::{Engine, Listeners, admin, backup, health, process, serve};
 use tokio::select;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +26,13 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), String> {
     match Order::read(std::env::args_os())? {
-        Order::Serve(settings) => start(settings).await,
+        Order::Serve(settings) => start(*settings).await,
         Order::Say(text) => {
             print!("{text}");
+            Ok(())
+        }
+        Order::Health { host, port } => {
+            println!("{}", health::check(&host, port).await?);
             Ok(())
         }
         Order::Backup { dir, file } => backup::backup(&dir, &file),
@@ -35,20 +44,36 @@ async fn start(settings: Settings) -> Result<(), String> {
     process::log_to_stderr(settings.log_format);
     process::raise_open_files(settings.max_connections);
     let stop = process::stop_on_signal()?;
-    let mut log = Log::open(&settings.data_dir).map_err(|error| error.to_string())?;
-    if !settings.retention.is_zero() {
-        log = log.keep_for(settings.retention);
-    }
     let metrics = admin::install()?;
+    let engine = engine(&settings).await?;
     let Settings { host, port, admin_host, admin_port, .. } = &settings;
-    let (admin, admin_address) = process::listen(admin_host, *admin_port, "ADMIN_PORT").await?;
-    let (public, address) = process::listen(host, *port, "PORT").await?;
+    let mut passed = Passed::find();
+    let (admin, admin_address) = passed.admin(admin_host, *admin_port).await?;
+    let (public, address) = passed.public(host, *port).await?;
     println!("admin on http://{admin_address}");
     println!("listening on http://{address}");
     select! {
-        () = serve(Listeners { public, admin }, settings, log, metrics, stop.clone()) => Ok(()),
+        () = serve(Listeners { public, admin }, settings, engine, metrics, stop.clone()) => Ok(()),
         ended = second_signal(stop) => ended,
     }
+}
+
+/// Opens what keeps everything: a file of this server's own, or the Redis that it shares with others.
+async fn engine(settings: &Settings) -> Result<Arc<dyn Engine>, String> {
+    let retention = (!settings.retention.is_zero()).then_some(settings.retention);
+    if let Some(url) = settings.redis_url.clone() {
+        let (prefix, limited) =
+            (settings.redis_prefix.clone(), settings.rate_limit == RateLimit::On);
+        let lifetime = Lifetime { max: settings.session_max, idle: settings.session_idle };
+        let setup = Setup { url, prefix, retention, lifetime, limited };
+        let shared = Shared::open(setup).await?;
+        return Ok(Arc::new(shared));
+    }
+    let log = Embedded::open(&settings.data_dir).map_err(|error| error.to_string())?;
+    Ok(match retention {
+        Some(retention) => Arc::new(log.keep_for(retention)),
+        None => Arc::new(log),
+    })
 }
 
 /// Ends the program at once when a second signal comes while it is stopping: 130 is what a shell

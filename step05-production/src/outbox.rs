@@ -52,6 +52,8 @@ impl Close {
     pub const REPLACED: Self = Self { code: 4500, reason: "replaced by a newer connection" };
     /// Its session was signed out, or has ended.
     pub const SIGNED_OUT: Self = Self { code: 4501, reason: "sign in again" };
+    /// It can't go on here, and shall come back.
+    pub const LATER: Self = Self { code: 1013, reason: "come back" };
     /// The server is stopping.
     pub const RESTARTING: Self = Self { code: 1012, reason: "the server is restarting" };
 }

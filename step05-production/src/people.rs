@@ -1,46 +1,62 @@
+// ANCHOR: all
 //! Accounts and sessions on disk.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rusqlite::{OptionalExtension, TransactionBehavior, params};
 
+use crate::directory::{Account, Directory, MAX_SESSIONS, Newcomer, Session, SessionKey};
+use crate::embedded::Embedded;
+use crate::log::Answer;
 use crate::store::Store;
+use crate::users::Users;
 
-/// How many sessions an account may have. When one more begins, the oldest ends.
-pub const MAX_SESSIONS: usize = 50;
+// ANCHOR: directory
+impl Directory for Embedded {
+    fn is_taken<'a>(&'a self, key: &'a str, looks: &'a [String; 2]) -> BoxFuture<'a, Answer<bool>> {
+        let (key, looks) = (key.to_owned(), looks.clone());
+        self.ask(move |store| store.is_taken(&key, &looks)).boxed()
+    }
 
-/// What a session is found by: the SHA-256 of its token.
-pub type SessionKey = [u8; 32];
+    fn add_account(&self, newcomer: Newcomer, now: u64) -> BoxFuture<'_, Answer<bool>> {
+        self.write(move |store| store.add_account(&newcomer, now)).boxed()
+    }
 
-/// Somebody who registers.
-#[derive(Clone)]
-pub struct Newcomer {
-    /// By [`names::key`](crate::names::key).
-    pub key: String,
-    /// The name, as everyone will see it.
-    pub name: String,
-    /// What it looks like, by [`lookalikes`](crate::lookalikes).
-    pub looks: [String; 2],
-    /// The hash of the password.
-    pub password: String,
+    fn account<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Answer<Option<Account>>> {
+        let key = key.to_owned();
+        self.ask(move |store| store.account(&key)).boxed()
+    }
+
+    fn begin_session<'a>(
+        &'a self,
+        session: SessionKey,
+        account: &'a str,
+        now: u64,
+    ) -> BoxFuture<'a, Answer<Vec<SessionKey>>> {
+        let account = account.to_owned();
+        self.write(move |store| store.begin_session(&session, &account, now)).boxed()
+    }
+
+    fn session(&self, session: SessionKey) -> BoxFuture<'_, Answer<Option<Session>>> {
+        self.ask(move |store| store.session(&session)).boxed()
+    }
+
+    fn touch(&self, sessions: Vec<SessionKey>, now: u64) -> BoxFuture<'_, Answer<Vec<SessionKey>>> {
+        self.write(move |store| store.touch(&sessions, now)).boxed()
+    }
+
+    fn end_session(&self, session: SessionKey) -> BoxFuture<'_, Answer<()>> {
+        self.write(move |store| store.end_session(&session)).boxed()
+    }
+
+    fn delete_sessions(&self, began: u64, used: u64) -> BoxFuture<'_, Answer<usize>> {
+        self.write(move |store| store.delete_sessions(began, used)).boxed()
+    }
 }
+// ANCHOR_END: directory
 
-/// An account.
-pub struct Account {
-    /// The name, as everyone sees it.
-    pub name: String,
-    /// The hash of the password.
-    pub password: String,
-}
-
-/// A session.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Session {
-    /// The name of its account, as everyone sees it.
-    pub name: String,
-    /// When it began, in milliseconds since 1970.
-    pub created: u64,
-    /// When it was last used, more or less.
-    pub used: u64,
-}
+/// One server alone.
+impl Users for Embedded {}
 
 impl Store {
     /// Whether a name, or one that looks like it, is taken.
@@ -135,18 +151,27 @@ impl Store {
         select.query_row([session], found).optional()
     }
 
-    /// Notes that sessions are in use.
+    /// Notes that sessions are in use. Gives those that are not there any more.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn touch(&mut self, sessions: &[SessionKey], now: u64) -> rusqlite::Result<()> {
+    pub fn touch(
+        &mut self,
+        sessions: &[SessionKey],
+        now: u64,
+    ) -> rusqlite::Result<Vec<SessionKey>> {
+        let mut gone = Vec::new();
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for session in sessions {
-            transaction
+            let rows = transaction
                 .prepare_cached("UPDATE sessions SET used = ?2 WHERE hash = ?1")?
                 .execute(params![session, now])?;
+            if rows == 0 {
+                gone.push(*session);
+            }
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(gone)
     }
 
     /// Ends a session.
@@ -219,7 +244,7 @@ mod tests {
         store.add_account(&newcomer("Ada"), 1).unwrap();
         store.begin_session(&[1; 32], "ada", 10).unwrap();
         store.begin_session(&[2; 32], "ada", 20).unwrap();
-        store.touch(&[[1; 32], [9; 32]], 30).unwrap();
+        assert_eq!(store.touch(&[[1; 32], [9; 32]], 30).unwrap(), [[9; 32]]);
         let session = Session { name: "Ada".to_owned(), created: 10, used: 30 };
         assert_eq!(store.session(&[1; 32]).unwrap(), Some(session));
         assert_eq!(store.delete_sessions(9, 20).unwrap(), 1);
@@ -228,3 +253,4 @@ mod tests {
         assert_eq!(store.session(&[1; 32]).unwrap(), None);
     }
 }
+// ANCHOR_END: all

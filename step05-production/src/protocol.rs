@@ -316,7 +316,7 @@ impl ErrorCode {
     /// This error, with the time after which the same would be accepted.
     pub fn until(self, id: Option<Uuid>, wait: Duration) -> ServerEvent {
         // Rounded up, or who waits exactly that long comes a moment too early.
-        let retry_after = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let retry_after = millis(wait).saturating_add(1);
         ServerEvent::Error {
             code: self,
             message: self.sentence(),
@@ -390,8 +390,12 @@ pub fn trim(text: &str) -> Result<String, ErrorCode> {
 
 /// The time in milliseconds since 1970, as in `Date.now()`.
 pub fn now() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// A time in milliseconds.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 // ANCHOR_END: travel
 

@@ -12,6 +12,7 @@ use crate::limits::{Limits, Meter};
 use crate::names;
 use crate::seats::{Full, Seat, Seats};
 use crate::telemetry;
+use crate::users::{Arrival, Users};
 
 /// What it takes to let somebody in. Clones are the same reception.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct Reception {
     pub accounts: Accounts,
     /// How many there may be.
     pub seats: Arc<Seats>,
+    /// Who is connected elsewhere.
+    pub users: Arc<dyn Users>,
     /// How much they may send.
     pub limits: Arc<Limits>,
     /// When everybody has to leave.
@@ -31,21 +34,29 @@ impl Reception {
     ///
     /// # Errors
     /// There is no seat.
-    pub fn admit(
+    pub async fn admit(
         &self,
         signed_in: &SignedIn,
         address: IpAddr,
         session: Option<Uuid>,
     ) -> Result<(Guest, Seat), Full> {
         let user = names::key(&signed_in.name);
-        let seat = if self.drain.stop.is_cancelled() {
-            Err(Full::Server)
-        } else {
-            self.seats.take(Some(address), Some(&user))
-        };
-        let seat = seat.inspect_err(|full| telemetry::refused(full.word()))?;
+        let seat = self.seat(&user, address).await;
+        let (seat, arrived) = seat.inspect_err(|full| telemetry::refused(full.word()))?;
         let meter = Meter::new(Arc::clone(&self.limits), user, address);
         let live = self.accounts.watch(signed_in);
-        Ok((Guest { name: signed_in.name.clone(), session, meter, live }, seat))
+        Ok((Guest { name: signed_in.name.clone(), session, meter, live, arrived }, seat))
+    }
+
+    /// Takes a seat, and tells when that was. First here, where it costs nothing to look.
+    async fn seat(&self, user: &str, address: IpAddr) -> Result<(Seat, u64), Full> {
+        if self.drain.stop.is_cancelled() {
+            return Err(Full::Server);
+        }
+        let mut here = self.seats.take(Some(address), Some(user))?;
+        let arrival = self.users.arrive(user, self.seats.caps().per_user).await;
+        let Arrival { at, seat } = arrival.ok_or(Full::User)?;
+        here.elsewhere = seat;
+        Ok((here, at))
     }
 }

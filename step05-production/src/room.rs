@@ -1,35 +1,45 @@
 // ANCHOR: all
 //! One room: a task that owns its members, and the one place where history meets what is said now.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
+use crate::feed::{Feed, News};
 use crate::history::{History, Missed};
 use crate::letter::{Batch, Letter};
-use crate::log::{Answer, Log, Unavailable};
+use crate::log::{Answer, Appended, Draft, Log, Position, RoomId, Unavailable};
 use crate::names;
 use crate::outbox::{Outbox, Turn};
 use crate::protocol::{Cursor, ErrorCode, Said, ServerEvent};
-use crate::store::{Appended, Draft};
+use crate::spread::spread;
 use crate::telemetry;
 
 /// How many commands may wait for a room. A connection whose command finds no place waits, so it
 /// reads nothing more from its client: a flood is slowed down at its source.
 pub const INBOX: usize = 64;
 
-/// How many messages of a room may be on their way to the disk at once.
+/// How many messages of a room may be on their way to the log at once.
 const UNDER_WAY: usize = 256;
+
+/// How long the feed may take to bring a message that is known to be stored. Then the log is read.
+const LATE: Duration = Duration::from_millis(100);
 
 /// After so many members the room lets other tasks have a turn: to write to ten thousand takes 20 ms.
 const CHUNK: usize = 256;
+
+/// How soon, at the latest, a room asks again that had no answer from the log.
+const RETRY: Duration = Duration::from_secs(2);
 
 // ANCHOR: command
 /// What a connection may ask of a room.
@@ -81,9 +91,10 @@ pub struct Listener {
     pub outbox: Outbox,
 }
 
-/// One user who is in the room, by one connection or by several.
+/// One user who is in the room.
 struct Member {
     name: String,
+    /// By one connection or by several. By none, who is in the room on other servers only.
     listeners: Vec<Listener>,
 }
 
@@ -100,20 +111,23 @@ pub enum Seam {
 // ANCHOR: room
 /// A room. It belongs to its task alone, so nothing in it needs a lock.
 pub struct Room {
-    namespace: &'static str,
-    name: String,
-    log: Log,
+    id: RoomId,
+    log: Arc<dyn Log>,
+    /// What happens here, on whichever server; `None` until somebody joins.
+    feed: Option<Feed>,
     /// What was said; `None` until it has been read from the log.
     history: Option<History>,
     /// By [`names::key`].
     members: HashMap<String, Member>,
-    /// The number of members, for the list of rooms.
+    /// How many of them are on this server, for the list of rooms.
     size: Arc<AtomicUsize>,
+    /// When to ask the log whether anything is missing here.
+    check_at: Option<Instant>,
     /// The messages that the log has not answered yet, in the order in which it will.
     under_way: VecDeque<UnderWay>,
 }
 
-/// A message on its way to the disk.
+/// A message on its way to the log.
 struct UnderWay {
     id: Uuid,
     reply: Outbox,
@@ -126,14 +140,22 @@ type Settled = (UnderWay, Answer<Appended>);
 
 impl Room {
     /// Makes a room without members. What was said in it is in the log.
-    pub fn new(namespace: &'static str, name: String, log: Log) -> Self {
-        let (members, under_way) = (HashMap::new(), VecDeque::new());
-        Self { namespace, name, log, history: None, members, size: Arc::default(), under_way }
+    pub fn new(id: RoomId, log: Arc<dyn Log>) -> Self {
+        Self {
+            id,
+            log,
+            feed: None,
+            history: None,
+            members: HashMap::new(),
+            size: Arc::default(),
+            check_at: None,
+            under_way: VecDeque::new(),
+        }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.id.room
     }
 
     /// Where the number of members can be read.
@@ -142,12 +164,14 @@ impl Room {
     }
 
     // ANCHOR: run
-    /// Takes commands and answers of the log, one after the other: whatever happens here, all
+    /// Takes news, commands and answers of the log, one after the other: whatever happens here, all
     /// members see in this order. It ends when nobody can send commands any more, and the log has
     /// answered everything.
     pub async fn run(mut self, mut inbox: Receiver<Command>) {
         loop {
             select! {
+                news = next_news(&mut self.feed) => self.hear(news).await,
+                () = time(self.check_at) => drop(self.check().await),
                 Some(settled) = next_answers(&mut self.under_way) => self.settle(settled).await,
                 command = inbox.recv(), if self.under_way.len() < UNDER_WAY => match command {
                     Some(command) => self.obey(command).await,
@@ -172,6 +196,22 @@ impl Room {
             Command::Say { who, id, text, reply } => self.say(&who, id, text, reply).await,
             Command::Typing(who) => self.typing(&who),
         }
+    }
+}
+
+/// Waits for what the feed brings, if there is one.
+async fn next_news(feed: &mut Option<Feed>) -> News {
+    match feed {
+        Some(feed) => feed.next().await,
+        None => pending().await,
+    }
+}
+
+/// Waits for a time, if there is one.
+async fn time(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 
@@ -205,11 +245,14 @@ impl Room {
         cursor: Option<Cursor>,
         turn: Option<Turn>,
     ) -> Result<Seam, ErrorCode> {
+        // Who joins finds everyone in the room who has come before, and hears of nobody twice.
+        self.hear_waiting().await;
         let missed = self.missed(cursor).await.map_err(|Unavailable| ErrorCode::Unavailable)?;
         telemetry::joined(result(cursor, &missed), missed.messages.len());
-        let reached = Cursor { epoch: self.log.epoch(), after: missed.seq };
-        let is_whole = self.history.as_ref().is_some_and(|history| history.seq() == missed.seq);
-        let joined = self.joined(&listener.who, missed);
+        let Some(history) = &self.history else { return Err(ErrorCode::Unavailable) };
+        let reached = Cursor { epoch: history.epoch(), after: missed.seq };
+        let is_whole = history.seq() == missed.seq;
+        let joined = self.joined(&listener.who, reached.epoch, missed);
         listener.outbox.push_history((&joined).into(), turn);
         if !is_whole {
             // A live message now would come before the rest of the history.
@@ -223,11 +266,14 @@ impl Room {
     }
     // ANCHOR_END: seam
 
-    /// What somebody with this cursor has missed. The first one who asks has the room's history read.
+    /// What somebody with this cursor has missed.
     async fn missed(&mut self, cursor: Option<Cursor>) -> Answer<Missed> {
         if self.history.is_none() {
-            let history = History::load(self.log.clone(), self.namespace, &self.name).await?;
-            self.history = Some(history);
+            self.open().await?;
+        }
+        // They may have seen on another server what this one has yet to hear.
+        if self.history.as_ref().is_some_and(|history| history.is_behind(cursor)) {
+            self.check().await?;
         }
         match &self.history {
             Some(history) => history.since(cursor).await,
@@ -235,16 +281,26 @@ impl Room {
         }
     }
 
+    /// Begins to hear what happens here, and then reads what has happened: in this order nothing
+    /// comes between the two.
+    async fn open(&mut self) -> Answer<()> {
+        self.feed = Some(self.log.follow(&self.id).await?);
+        self.history = Some(History::load(Arc::clone(&self.log), self.id.clone()).await?);
+        self.check_later();
+        self.meet();
+        Ok(())
+    }
+
     /// The answer to `join`.
-    fn joined(&self, newcomer: &Who, missed: Missed) -> ServerEvent {
+    fn joined(&self, newcomer: &Who, epoch: Uuid, missed: Missed) -> ServerEvent {
         let key = names::key(&newcomer.name);
         let others = self.members.iter().filter(|(other, _)| **other != key);
         let mut members: Vec<String> = others.map(|(_, member)| member.name.clone()).collect();
         members.push(newcomer.name.clone());
         members.sort_by_cached_key(|name| names::key(name));
         ServerEvent::Joined {
-            room: self.name.clone(),
-            epoch: self.log.epoch(),
+            room: self.id.room.clone(),
+            epoch,
             seq: missed.seq,
             members,
             history: missed.messages.into_iter().map(ServerEvent::Message).collect(),
@@ -268,54 +324,80 @@ impl Room {
     /// Adds a listener. The others hear of the first one of a user, and not of their second phone.
     fn add(&mut self, listener: Listener) {
         let (who, key) = (listener.who.clone(), names::key(&listener.who.name));
-        let was_here = self.members.contains_key(&key);
         // Who joins again is here once, in the place of before.
         self.take(&who);
-        let (name, listeners) = (who.name.clone(), Vec::with_capacity(1));
-        let member = self.members.entry(key).or_insert(Member { name, listeners });
-        member.listeners.push(listener);
-        if !was_here {
-            let event =
-                ServerEvent::MemberJoined { room: self.name.clone(), name: who.name.clone() };
-            self.hint_others(&who, &event);
+        self.let_in(&who.name);
+        let Some(Member { listeners, .. }) = self.members.get_mut(&key) else { return };
+        listeners.push(listener);
+        if listeners.len() == 1 {
+            self.log.enter(&self.id, &who.name);
+            self.count(1);
         }
-        self.count();
+    }
+
+    /// A user is here, on this server or on another one.
+    fn let_in(&mut self, name: &str) {
+        if let Entry::Vacant(place) = self.members.entry(names::key(name)) {
+            place.insert(Member { name: name.to_owned(), listeners: Vec::new() });
+            let (room, name) = (self.id.room.clone(), name.to_owned());
+            self.hint_others(&name.clone(), &ServerEvent::MemberJoined { room, name });
+        }
     }
 
     fn leave(&mut self, who: &Who) {
-        let listener = self.remove(who);
-        if let Some(Listener { outbox, .. }) = listener {
-            outbox.tell(ServerEvent::Left { room: self.name.clone() });
+        if let Some(Listener { outbox, .. }) = self.remove(who) {
+            outbox.tell(ServerEvent::Left { room: self.id.room.clone() });
         }
     }
 
-    /// Removes a listener. The others hear of the last one of a user.
+    /// Removes a listener. With the last one its user has left, unless they are still here on another
+    /// server: the log knows, and the feed says so.
     fn remove(&mut self, who: &Who) -> Option<Listener> {
         let listener = self.take(who)?;
-        self.count();
-        if !self.members.contains_key(&names::key(&who.name)) {
-            let event = ServerEvent::MemberLeft { room: self.name.clone(), name: who.name.clone() };
-            self.hint_others(who, &event);
+        let member = self.members.get(&names::key(&who.name));
+        if member.is_some_and(|member| member.listeners.is_empty()) {
+            self.log.leave(&self.id, &who.name);
+            self.count(-1);
         }
         Some(listener)
     }
 
-    /// Takes a listener out, and with the last one its member.
+    /// Takes a listener out.
     fn take(&mut self, who: &Who) -> Option<Listener> {
-        let key = names::key(&who.name);
-        let listeners = &mut self.members.get_mut(&key)?.listeners;
+        let listeners = &mut self.members.get_mut(&names::key(&who.name))?.listeners;
         let place = listeners.iter().position(|listener| listener.who == *who)?;
-        let listener = listeners.swap_remove(place);
-        if listeners.is_empty() {
-            self.members.remove(&key);
-        }
-        Some(listener)
+        Some(listeners.swap_remove(place))
     }
 
-    /// Tells the list of rooms, and the metrics, how many members there are.
-    fn count(&self) {
-        let before = self.size.swap(self.members.len(), Ordering::AcqRel);
-        telemetry::members(self.members.len() as f64 - before as f64);
+    /// A user is here no longer, unless they have come back to this server meanwhile.
+    fn see_off(&mut self, name: &str) {
+        let key = names::key(name);
+        if self.members.get(&key).is_some_and(|member| member.listeners.is_empty()) {
+            self.members.remove(&key);
+            let (room, name) = (self.id.room.clone(), name.to_owned());
+            self.hint_others(&name.clone(), &ServerEvent::MemberLeft { room, name });
+        }
+    }
+
+    /// Compares those who are here with what the log knows of other servers. News of them may have
+    /// been lost.
+    fn meet(&mut self) {
+        let elsewhere = self.log.elsewhere(&self.id);
+        let keys: HashSet<String> = elsewhere.iter().map(|name| names::key(name)).collect();
+        let gone = self
+            .members
+            .iter()
+            .filter(|(key, member)| member.listeners.is_empty() && !keys.contains(*key));
+        let gone: Vec<String> = gone.map(|(_, member)| member.name.clone()).collect();
+        gone.iter().for_each(|name| self.see_off(name));
+        elsewhere.iter().for_each(|name| self.let_in(name));
+    }
+
+    /// Tells the list of rooms, and the metrics, how many users there are on this server.
+    fn count(&self, change: isize) {
+        let here = self.size.load(Ordering::Acquire).saturating_add_signed(change);
+        self.size.store(here, Ordering::Release);
+        telemetry::members(change as f64);
     }
 
     fn has(&self, who: &Who) -> bool {
@@ -325,15 +407,14 @@ impl Room {
 
     fn typing(&self, who: &Who) {
         if self.has(who) {
-            let event = ServerEvent::Typing { room: self.name.clone(), name: who.name.clone() };
-            self.hint_others(who, &event);
+            self.log.typing(&self.id, &who.name);
         }
     }
 
     /// Tells the other users something that a slow one may miss.
-    fn hint_others(&self, who: &Who, event: &ServerEvent) {
+    fn hint_others(&self, name: &str, event: &ServerEvent) {
         let batch = Batch::from(Letter::from(event));
-        for listener in self.listeners().filter(|listener| listener.who.name != who.name) {
+        for listener in self.listeners().filter(|listener| listener.who.name != name) {
             listener.outbox.push_if_calm(&batch);
         }
     }
@@ -352,8 +433,8 @@ impl Room {
             return reply.tell(ErrorCode::NotInRoom.about(Some(id)));
         }
         let since = Instant::now();
-        let (room, from) = (self.name.clone(), who.name.clone());
-        let draft = Draft { namespace: self.namespace, room, id, from, text };
+        let RoomId { namespace, room } = self.id.clone();
+        let draft = Draft { namespace, room, id, from: who.name.clone(), text };
         let answered = self.log.append(draft).await;
         self.under_way.push_back(UnderWay { id, reply, since, answered });
     }
@@ -363,55 +444,26 @@ impl Room {
     /// safe.
     async fn settle(&mut self, settled: Vec<Settled>) {
         let stored = settled.iter().filter_map(|(_, answer)| match answer {
-            Ok(Appended::Stored(said)) => Some(said.clone()),
+            Ok(Appended::Stored(seq) | Appended::Repeated(seq)) => Some(*seq),
             _ => None,
         });
-        let published = self.publish(stored.collect()).await;
+        let told = self.reach(stored.max().unwrap_or_default()).await;
         for (UnderWay { id, reply, since, .. }, answer) in settled {
-            let seq = match answer {
-                Ok(Appended::Stored(said)) => published.map(|()| said.seq),
-                Ok(Appended::Repeated(seq)) => self.catch_up(seq).await.map(|()| seq),
-                Ok(Appended::Conflict) => {
-                    reply.tell(ErrorCode::IdConflict.about(Some(id)));
-                    continue;
+            reply.tell(match answer.and_then(|appended| told.map(|()| appended)) {
+                Ok(Appended::Stored(seq) | Appended::Repeated(seq)) => {
+                    telemetry::stored(since.elapsed());
+                    ServerEvent::Ack { id, room: self.id.room.clone(), seq }
                 }
-                Err(unavailable) => Err(unavailable),
-            };
-            reply.tell(match seq {
-                Ok(seq) => ServerEvent::Ack { id, room: self.name.clone(), seq },
+                Ok(Appended::Conflict) => ErrorCode::IdConflict.about(Some(id)),
+                Ok(Appended::TooMuch(wait)) => {
+                    telemetry::rate_limited("user");
+                    ErrorCode::RateLimited.until(Some(id), wait)
+                }
                 Err(Unavailable) => ErrorCode::Unavailable.about(Some(id)),
             });
-            telemetry::stored(since.elapsed());
         }
     }
     // ANCHOR_END: settle
-
-    /// Tells everyone messages that are stored, after the ones before them.
-    async fn publish(&mut self, stored: Vec<Said>) -> Answer<()> {
-        // They are one run, unless a commit has failed and has stored its messages all the same.
-        for run in stored.chunk_by(|one, next| one.seq + 1 == next.seq) {
-            if let Some(first) = run.first() {
-                self.catch_up(first.seq.saturating_sub(1)).await?;
-                self.tell_all(run).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells everyone the messages up to this one. There are none, unless a commit has failed and
-    /// has stored its messages all the same.
-    async fn catch_up(&mut self, seq: u64) -> Answer<()> {
-        while let Some(history) = &self.history
-            && history.seq() < seq
-        {
-            let unseen = history.unseen(seq).await?;
-            if unseen.is_empty() {
-                return Err(Unavailable);
-            }
-            self.tell_all(&unseen).await;
-        }
-        Ok(())
-    }
 
     // ANCHOR: tell-all
     /// Tells everyone these messages: each is made once, and all of them go out together.
@@ -436,6 +488,158 @@ impl Room {
 }
 // ANCHOR_END: say
 
+// ANCHOR: hear
+impl Room {
+    /// Takes in what the feed brings, or looks for what it has lost.
+    async fn hear(&mut self, news: News) {
+        match news {
+            News::Lost => drop(self.check().await),
+            news => self.take_in(news).await,
+        }
+    }
+
+    /// Takes in what waits already: a part of it, if it never ends.
+    async fn hear_waiting(&mut self) {
+        for _ in 0..INBOX {
+            match self.feed.as_ref().and_then(Feed::waiting) {
+                Some(news) => self.hear(news).await,
+                None => return,
+            }
+        }
+    }
+
+    async fn take_in(&mut self, news: News) {
+        match news {
+            News::Said { epoch, before, messages } => {
+                // If Redis is away meanwhile, the next check finds what is missing.
+                let _ = self.hear_said(epoch, before, messages).await;
+            }
+            News::Entered(name) => self.let_in(&name),
+            News::Left(name) => self.see_off(&name),
+            News::Typing(name) => {
+                let (room, typist) = (self.id.room.clone(), name.clone());
+                self.hint_others(&typist, &ServerEvent::Typing { room, name });
+            }
+            // Whoever calls this has seen to it.
+            News::Lost => {}
+        }
+    }
+
+    // ANCHOR: hear-said
+    /// Tells everyone messages, after the ones before them and none of them twice.
+    async fn hear_said(
+        &mut self,
+        epoch: Uuid,
+        before: Option<Uuid>,
+        messages: Vec<Said>,
+    ) -> Answer<()> {
+        let Some(history) = &self.history else { return Ok(()) };
+        if epoch != history.epoch() {
+            return self.begin_anew().await;
+        }
+        let heard = history.seq();
+        let new: Vec<Said> = messages.into_iter().filter(|said| said.seq > heard).collect();
+        let Some(first) = new.first() else { return Ok(()) };
+        let is_next = first.seq == heard + 1;
+        if is_next && !history.differs(before) {
+            self.tell_all(&new).await;
+            return Ok(());
+        }
+        telemetry::gap_healed();
+        let last = new.last().map_or(first.seq, |said| said.seq);
+        self.compare().await?;
+        self.catch_up(last).await
+    }
+    // ANCHOR_END: hear-said
+
+    // ANCHOR: reach
+    /// Returns when everyone here has been told message `seq`. The feed brings it or, if that is late,
+    /// the log has it.
+    async fn reach(&mut self, seq: u64) -> Answer<()> {
+        while self.history.as_ref().is_some_and(|history| history.seq() < seq) {
+            match timeout(LATE, next_news(&mut self.feed)).await {
+                Ok(News::Lost) | Err(_) => {
+                    telemetry::gap_healed();
+                    return self.catch_up(seq).await;
+                }
+                Ok(news) => self.take_in(news).await,
+            }
+        }
+        Ok(())
+    }
+    // ANCHOR_END: reach
+
+    /// Reads what is missing up to message `seq`, and tells everyone.
+    async fn catch_up(&mut self, seq: u64) -> Answer<()> {
+        while let Some(history) = &self.history
+            && history.seq() < seq
+        {
+            let unseen = history.unseen(seq).await?;
+            match unseen.first() {
+                Some(first) if first.seq == history.seq() + 1 => self.tell_all(&unseen).await,
+                // So much is missing that the log has let go of it.
+                Some(_) => return self.begin_anew().await,
+                None => return Err(Unavailable),
+            }
+        }
+        Ok(())
+    }
+
+    // ANCHOR: check
+    /// Asks the log how far the room has come. Only this finds out that the feed has lost the last
+    /// message: no other one comes after it that would show a gap.
+    async fn check(&mut self) -> Answer<()> {
+        self.check_later();
+        let checked = match self.compare().await {
+            Ok(Some(position)) => self.reach(position.seq).await,
+            Ok(None) => Ok(()),
+            Err(unavailable) => Err(unavailable),
+        };
+        if checked.is_err() && self.check_at.is_some() {
+            self.check_at = Some(Instant::now() + spread(RETRY));
+        }
+        checked
+    }
+
+    /// Has the log compare what is known here with what it has, and begins anew if they differ.
+    async fn compare(&mut self) -> Answer<Option<Position>> {
+        let Some(history) = &self.history else { return Ok(None) };
+        let epoch = history.epoch();
+        let position = self.log.check(&self.id, history.held()).await?;
+        self.meet();
+        if position.epoch != epoch {
+            self.begin_anew().await?;
+        }
+        Ok(Some(position))
+    }
+
+    fn check_later(&mut self) {
+        let every = self.log.check_every();
+        self.check_at = every.map(|every| Instant::now() + every / 2 + spread(every / 2));
+    }
+    // ANCHOR_END: check
+
+    // ANCHOR: begin-anew
+    /// Reads the room from the log as if nobody had seen it, and has everyone begin their view of it
+    /// afresh: what they have seen and what the log has are no longer one count.
+    async fn begin_anew(&mut self) -> Answer<()> {
+        let history = History::load(Arc::clone(&self.log), self.id.clone()).await?;
+        let mut missed = history.since(None).await?;
+        missed.gap = true;
+        let epoch = history.epoch();
+        self.history = Some(history);
+        telemetry::begun_anew();
+        tracing::warn!(room = self.id.room, "began anew: what was seen here is not what is stored");
+        for listener in self.listeners() {
+            let joined = self.joined(&listener.who, epoch, missed.clone());
+            listener.outbox.push_history((&joined).into(), None);
+        }
+        Ok(())
+    }
+    // ANCHOR_END: begin-anew
+}
+// ANCHOR_END: hear
+
 /// Checks the name of a room that is not a conversation.
 ///
 /// # Errors
@@ -455,12 +659,14 @@ mod tests {
     use tokio::sync::mpsc::{self, Sender};
 
     use super::*;
+    use crate::embedded::Embedded;
     use crate::outbox::Item;
 
     /// An open room with a log of its own, and the log's directory.
     fn open() -> (Sender<Command>, std::path::PathBuf) {
         let dir = std::env::temp_dir().join(Uuid::new_v4().to_string());
-        let room = Room::new("", "rust".to_owned(), Log::open(&dir).unwrap());
+        let log = Arc::new(Embedded::open(&dir).unwrap());
+        let room = Room::new(RoomId { namespace: "", room: "rust".to_owned() }, log);
         let (commands, inbox) = mpsc::channel(INBOX);
         tokio::spawn(room.run(inbox));
         (commands, dir)
@@ -568,13 +774,12 @@ mod tests {
         for outbox in &hears {
             assert_eq!(next(outbox).await["text"], "hi");
         }
+        for expected in ["joined", "member_joined", "message", "ack"] {
+            assert_eq!(next(&outbox).await["type"], expected);
+        }
         room.send(Command::Gone(laptop)).await.ok().unwrap();
         room.send(Command::Gone(phone)).await.ok().unwrap();
-        let mut types = Vec::new();
-        while types.last().is_none_or(|last| last != "member_left") {
-            types.push(next(&outbox).await["type"].as_str().unwrap().to_owned());
-        }
-        assert_eq!(types, ["joined", "member_joined", "message", "ack", "member_left"]);
+        assert_eq!(next(&outbox).await["type"], "member_left");
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -6,14 +6,14 @@ use crate::protocol::Said;
 use crate::store::{Store, said};
 
 /// How many messages a search gives.
-const FOUND: usize = 50;
+pub const FOUND: usize = 50;
 
 /// How many words count. More would only cost time.
-const MAX_WORDS: usize = 16;
+pub const MAX_WORDS: usize = 16;
 
 /// How long the last word has to be, in bytes, to count as the beginning of longer ones. So many
 /// words begin with one letter that to go through them all would take a second.
-const MIN_BEGINNING: usize = 3;
+pub const MIN_BEGINNING: usize = 3;
 
 /// Newest first: the numbers of a room's messages grow in the order of their `seq`.
 const SEARCH: &str = "
@@ -82,7 +82,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::store::Draft;
+    use crate::log::Draft;
 
     const NONE: [u64; 0] = [];
 

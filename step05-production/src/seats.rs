@@ -77,6 +77,8 @@ pub struct Seat {
     seats: Arc<Seats>,
     address: Option<IpAddr>,
     user: Option<String>,
+    /// The same seat as all servers count it.
+    pub elsewhere: Option<Box<dyn Send>>,
 }
 
 impl Seats {
@@ -120,7 +122,13 @@ impl Seats {
         if let Some(user) = user {
             *taken.users.entry(user.to_owned()).or_default() += 1;
         }
-        Ok(Seat { seats: Arc::clone(self), address, user: user.map(str::to_owned) })
+        let (seats, user) = (Arc::clone(self), user.map(str::to_owned));
+        Ok(Seat { seats, address, user, elsewhere: None })
+    }
+
+    /// The most there may be.
+    pub fn caps(&self) -> Caps {
+        self.caps
     }
 
     /// Whether there is no seat for anybody.
@@ -148,6 +156,8 @@ impl Seats {
 // ANCHOR: drop
 impl Drop for Seat {
     fn drop(&mut self) {
+        // Before anybody who waits for all seats hears of it.
+        drop(self.elsewhere.take());
         let mut taken = self.seats.lock();
         taken.all -= 1;
         if let Some(address) = &self.address {

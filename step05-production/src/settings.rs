@@ -5,8 +5,9 @@ use std::env::{self, VarError};
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt::{self, Display};
+use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::Resettable;
@@ -74,9 +75,16 @@ pub struct Settings {
     /// room are kept, whatever their age.
     #[arg(long, env, default_value = "0s", value_parser = retention, help_heading = KEPT)]
     pub retention: Duration,
-    /// The Redis by which several servers become one. Not yet: this program works alone.
+    /// The Redis by which several servers become one, as in redis://user:password@host:6379/0. It
+    /// takes the place of DATA_DIR.
     #[arg(long, env, help_heading = KEPT)]
     pub redis_url: Option<String>,
+    /// A file that holds REDIS_URL: a password in the environment is seen by more than one likes.
+    #[arg(long, env, help_heading = KEPT)]
+    pub redis_url_file: Option<PathBuf>,
+    /// How the keys and channels in Redis begin, so that several chats can share one.
+    #[arg(long, env, default_value = "chat", value_parser = prefix, help_heading = KEPT)]
+    pub redis_prefix: String,
 
     /// Over how many seconds clients are sent away when the server stops.
     #[arg(
@@ -119,9 +127,16 @@ pub enum LogFormat {
 #[derive(Debug)]
 pub enum Order {
     /// Serve.
-    Serve(Settings),
+    Serve(Box<Settings>),
     /// Say this, and end.
     Say(String),
+    /// Ask the server on this machine whether it is alive.
+    Health {
+        /// The address of its admin port.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// Write the database in a directory, which may be in use, into a new file.
     Backup {
         /// The directory.
@@ -157,6 +172,8 @@ struct CommandLine {
 /// What else the program can do.
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Ask the server on this machine, at its ADMIN_HOST and ADMIN_PORT, whether it is alive.
+    Health,
     /// Write a copy of the database into a new file. The server may run meanwhile.
     Backup {
         /// The new file.
@@ -197,20 +214,44 @@ impl Order {
 
 impl CommandLine {
     fn order(self) -> Result<Order, String> {
-        let Self { settings, check, task } = self;
-        if settings.redis_url.is_some() {
-            return Err("REDIS_URL is set, but this program does not join others yet".to_owned());
+        let Self { mut settings, check, task } = self;
+        // Whether a server is alive has nothing to do with where it keeps what.
+        let keeps = !matches!(task, Some(Task::Health));
+        if keeps {
+            settings.redis_url = redis_url(settings.redis_url, settings.redis_url_file.as_deref())?;
+        }
+        if keeps && task.is_some() && settings.redis_url.is_some() {
+            return Err("with REDIS_URL there is no database in DATA_DIR: copy the files of Redis"
+                .to_owned());
         }
         let dir = settings.data_dir.clone();
         Ok(match task {
             Some(Task::Backup { file }) => Order::Backup { dir, file },
             Some(Task::Restore { file }) => Order::Restore { dir, file },
+            Some(Task::Health) => {
+                Order::Health { host: settings.admin_host, port: settings.admin_port }
+            }
             None if check => Order::Say(settings.to_string()),
-            None => Order::Serve(settings),
+            None => Order::Serve(Box::new(settings)),
         })
     }
 }
 // ANCHOR_END: order
+
+// ANCHOR: redis_url
+/// The URL of Redis: as it was given, or out of a file, without the line break at its end.
+fn redis_url(url: Option<String>, file: Option<&Path>) -> Result<Option<String>, String> {
+    let Some(file) = file else { return Ok(url) };
+    if url.is_some() {
+        return Err("REDIS_URL and REDIS_URL_FILE are both set, but only one can hold".to_owned());
+    }
+    let wrong = |why: &dyn Display| format!("REDIS_URL_FILE is \"{}\", but {why}", file.display());
+    let text =
+        fs::read_to_string(file).map_err(|error| wrong(&format!("can't be read: {error}")))?;
+    let url = text.trim();
+    if url.is_empty() { Err(wrong(&"holds nothing")) } else { Ok(Some(url.to_owned())) }
+}
+// ANCHOR_END: redis_url
 
 // ANCHOR: sentence
 /// Makes sure that the variables are text. Only the name of a directory may be something else.
@@ -288,6 +329,13 @@ fn list<T>(list: &str, item: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
     list.split(',').map(str::trim).filter(|text| !text.is_empty()).map(item).collect()
 }
 
+fn prefix(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let is_prefix = !text.is_empty() && text.chars().all(is_plain);
+    let expected = || "letters, digits, - and _".to_owned();
+    is_prefix.then(|| text.to_owned()).ok_or_else(expected)
+}
+
 fn origins(text: &str) -> Result<Vec<String>, String> {
     let expected =
         "origins such as https://chat.example or http://127.0.0.1:3000, with commas between them";
@@ -314,7 +362,7 @@ fn network(text: &str) -> Option<IpNet> {
 // ANCHOR_END: values
 
 // ANCHOR: shown
-/// All settings as variables. There is no secret among them.
+/// All settings as variables. The only secret is the address of Redis, which may have a password in it.
 impl Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proxies: Vec<String> = self.trusted_proxies.iter().map(ToString::to_string).collect();
@@ -333,6 +381,10 @@ impl Display for Settings {
         writeln!(f, "RATE_LIMIT={}", name(&self.rate_limit))?;
         writeln!(f, "DATA_DIR={}", self.data_dir.display())?;
         writeln!(f, "RETENTION={}", shown(self.retention))?;
+        if self.redis_url.is_some() {
+            writeln!(f, "REDIS_URL=(set)")?;
+        }
+        writeln!(f, "REDIS_PREFIX={}", self.redis_prefix)?;
         writeln!(f, "DRAIN_SECONDS={}", self.drain.as_secs())?;
         writeln!(f, "LOG_FORMAT={}", name(&self.log_format))
     }
@@ -363,7 +415,7 @@ mod tests {
 
     fn settings(options: &[&str]) -> Settings {
         match read(options) {
-            Ok(Order::Serve(settings)) => settings,
+            Ok(Order::Serve(settings)) => *settings,
             other => panic!("{other:?}"),
         }
     }
@@ -466,13 +518,32 @@ mod tests {
     }
 
     #[test]
-    fn a_check_shows_the_settings_and_a_redis_is_refused_without_its_password() {
+    fn a_check_shows_the_settings_without_the_password_of_redis() {
         let Ok(Order::Say(text)) = read(&["--check", "--port", "7", "--retention", "48h"]) else {
             panic!()
         };
         assert!(text.contains("PORT=7\n") && text.contains("RETENTION=2d\n"), "{text}");
-        let sentence = read(&["--redis-url", "redis://:hunter2@localhost"]).unwrap_err();
+        let redis = ["--check", "--redis-url", "redis://:hunter2@localhost"];
+        let Ok(Order::Say(text)) = read(&redis) else { panic!() };
+        assert!(text.contains("REDIS_URL=(set)\n") && !text.contains("hunter2"), "{text}");
+        let sentence = read(&["--redis-url", "redis://:hunter2@h", "backup", "x"]).unwrap_err();
         assert!(sentence.contains("REDIS_URL") && !sentence.contains("hunter2"), "{sentence}");
+    }
+
+    #[test]
+    fn the_url_of_redis_may_be_in_a_file() {
+        let file = env::temp_dir().join(format!("chat-redis-url-{}", std::process::id()));
+        fs::write(&file, "redis://localhost\n").unwrap();
+        let found = redis_url(None, Some(&file)).unwrap();
+        assert_eq!(found.as_deref(), Some("redis://localhost"));
+        let both = redis_url(Some("redis://other".to_owned()), Some(&file)).unwrap_err();
+        assert_eq!(both, "REDIS_URL and REDIS_URL_FILE are both set, but only one can hold");
+        fs::write(&file, " \n").unwrap();
+        assert!(redis_url(None, Some(&file)).unwrap_err().ends_with("but holds nothing"));
+        fs::remove_file(&file).unwrap();
+        let sentence = redis_url(None, Some(&file)).unwrap_err();
+        assert!(sentence.starts_with("REDIS_URL_FILE is \"") && sentence.contains("can't be read"));
+        assert_eq!(redis_url(None, None), Ok(None));
     }
 
     #[test]
@@ -482,6 +553,10 @@ mod tests {
         };
         assert_eq!((dir, file), ("d".into(), "f".into()));
         assert!(matches!(read(&["restore", "f"]), Ok(Order::Restore { .. })));
+        assert!(matches!(
+            read(&["--admin-port", "7", "--redis-url", "redis://localhost", "health"]),
+            Ok(Order::Health { port: 7, .. })
+        ));
         assert!(matches!(read(&["--help"]), Ok(Order::Say(_))));
         assert!(matches!(read(&["--version"]), Ok(Order::Say(_))));
     }

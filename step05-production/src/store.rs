@@ -9,12 +9,10 @@ use rusqlite::{
 };
 use uuid::Uuid;
 
+use crate::log::{Draft, KEPT, REPEATABLE};
 use crate::names;
-use crate::protocol::{Said, now};
+use crate::protocol::{Said, millis, now};
 use crate::schema::{self, OpenError};
-
-/// How many of the last messages of a room can be resumed.
-pub const KEPT: u64 = 10_000;
 
 /// How often a room drops messages that nobody can ask for any more: once in so many messages.
 const PRUNE_EVERY: u64 = 256;
@@ -22,10 +20,6 @@ const PRUNE_EVERY: u64 = 256;
 /// How many messages it drops at once. More than have come since, so that it gets ahead; and few,
 /// so that nobody's ack waits long for it.
 const PRUNE: u64 = 2 * PRUNE_EVERY;
-
-/// For how long a message stays at least, in milliseconds: as long as clients may send it again,
-/// the log has to know its id.
-const REPEATABLE: u64 = 24 * 60 * 60 * 1000;
 
 /// How much one read gives, in bytes, so that one client's long absence does not fill the memory.
 const PAGE: usize = 4 * 1024 * 1024;
@@ -83,24 +77,9 @@ const NOTE_TOP: &str = "
     ON CONFLICT (namespace, room) DO UPDATE SET seq = max(seq, excluded.seq)";
 // ANCHOR_END: sql
 
-/// A message that somebody wants to have stored.
-#[derive(Debug, Clone)]
-pub struct Draft {
-    /// The namespace of the room and the sender.
-    pub namespace: &'static str,
-    /// Which room.
-    pub room: String,
-    /// The sender's id for it.
-    pub id: Uuid,
-    /// The sender.
-    pub from: String,
-    /// What they say.
-    pub text: String,
-}
-
-/// What became of a draft.
+/// What became of a draft in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Appended {
+pub enum Kept {
     /// It is stored.
     Stored(Said),
     /// It has been stored before, with this number.
@@ -148,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn append(&mut self, drafts: &[Draft]) -> rusqlite::Result<Vec<Appended>> {
+    pub fn append(&mut self, drafts: &[Draft]) -> rusqlite::Result<Vec<Kept>> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let appended: Result<Vec<_>, _> =
             drafts.iter().map(|draft| insert(&transaction, draft)).collect();
@@ -174,7 +153,7 @@ impl Store {
     }
 }
 
-fn insert(transaction: &Transaction, draft: &Draft) -> rusqlite::Result<Appended> {
+fn insert(transaction: &Transaction, draft: &Draft) -> rusqlite::Result<Kept> {
     let Draft { namespace, room, id, from, text } = draft;
     let (sender, at) = (names::key(from), now());
     let seq = transaction
@@ -186,11 +165,11 @@ fn insert(transaction: &Transaction, draft: &Draft) -> rusqlite::Result<Appended
         prune(transaction, draft, seq, at)?;
     }
     let (room, from, text) = (room.clone(), from.clone(), text.clone());
-    Ok(Appended::Stored(Said { room, seq, id: *id, from, text, at }))
+    Ok(Kept::Stored(Said { room, seq, id: *id, from, text, at }))
 }
 
 /// Compares a draft with the message that its sender has sent with the same id.
-fn find(transaction: &Transaction, draft: &Draft, sender: &str) -> rusqlite::Result<Appended> {
+fn find(transaction: &Transaction, draft: &Draft, sender: &str) -> rusqlite::Result<Kept> {
     let stored = transaction.prepare_cached(FIND)?.query_row(
         params![draft.namespace, sender, draft.id],
         |row| {
@@ -200,14 +179,14 @@ fn find(transaction: &Transaction, draft: &Draft, sender: &str) -> rusqlite::Res
         },
     )?;
     Ok(match stored {
-        (true, seq) => Appended::Repeated(seq),
-        (false, _) => Appended::Conflict,
+        (true, seq) => Kept::Repeated(seq),
+        (false, _) => Kept::Conflict,
     })
 }
 
 /// Deletes a few of the oldest messages of a room.
 fn prune(transaction: &Transaction, draft: &Draft, seq: u64, now: u64) -> rusqlite::Result<()> {
-    let (last, before) = (seq.saturating_sub(KEPT), now.saturating_sub(REPEATABLE));
+    let (last, before) = (seq.saturating_sub(KEPT), now.saturating_sub(millis(REPEATABLE)));
     let mut delete = transaction.prepare_cached(PRUNE_SQL)?;
     delete.execute(params![draft.namespace, draft.room, last, before, PRUNE]).map(|_rows| ())
 }
@@ -310,7 +289,7 @@ mod tests {
         Draft { namespace: "", room, id: Uuid::new_v4(), from, text }
     }
 
-    fn append(store: &mut Store, draft: Draft) -> Appended {
+    fn append(store: &mut Store, draft: Draft) -> Kept {
         store.append(&[draft]).unwrap().remove(0)
     }
 
@@ -336,8 +315,8 @@ mod tests {
         let one = draft("ada", "rust", "one");
         let shouted = Draft { from: "ADA".to_owned(), ..one.clone() };
         let appended = store.append(&[one.clone(), one.clone()]).unwrap();
-        assert!(matches!(appended.as_slice(), [Appended::Stored(_), Appended::Repeated(1)]));
-        assert_eq!(append(&mut store, shouted), Appended::Repeated(1));
+        assert!(matches!(appended.as_slice(), [Kept::Stored(_), Kept::Repeated(1)]));
+        assert_eq!(append(&mut store, shouted), Kept::Repeated(1));
         assert_eq!(seqs(&store.tail("", "rust", 9).unwrap()), [1]);
     }
 
@@ -347,11 +326,11 @@ mod tests {
         let one = draft("ada", "rust", "one");
         append(&mut store, one.clone());
         let text = Draft { text: "two".to_owned(), ..one.clone() };
-        assert_eq!(append(&mut store, text), Appended::Conflict);
+        assert_eq!(append(&mut store, text), Kept::Conflict);
         let room = Draft { room: "go".to_owned(), ..one.clone() };
-        assert_eq!(append(&mut store, room), Appended::Conflict);
+        assert_eq!(append(&mut store, room), Kept::Conflict);
         let sender = Draft { from: "bob".to_owned(), ..one };
-        assert!(matches!(append(&mut store, sender), Appended::Stored(Said { seq: 2, .. })));
+        assert!(matches!(append(&mut store, sender), Kept::Stored(Said { seq: 2, .. })));
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub fn describe() {
     describe_counter!("rate_limited_total", "Events that were one too many, by scope.");
     describe_counter!("resumed_total", "Joins, by result: new, whole, or gap.");
     describe_counter!("auth_total", "Tries to register or sign in, by result.");
+    describe_counter!("gaps_healed_total", "Times a feed was late or had a gap, and was healed.");
+    describe_counter!("epochs_changed_total", "Rooms that began anew because the log had changed.");
+    describe_counter!("feed_dropped_total", "News that found no place in a room's feed.");
+    describe_counter!("redis_errors_total", "What Redis was asked and has not done.");
+    describe_histogram!("redis_seconds", Unit::Seconds, "From a request to Redis to its answer.");
     describe_counter!("panics_total", "Panics. Each is a bug.");
     describe_histogram!(
         "store_seconds",
@@ -53,7 +58,15 @@ pub fn describe() {
     for result in ["registered", "ok", "wrong", "blocked"] {
         counter!("auth_total", "result" => result).absolute(0);
     }
-    counter!("panics_total").absolute(0);
+    for name in [
+        "gaps_healed_total",
+        "epochs_changed_total",
+        "feed_dropped_total",
+        "redis_errors_total",
+        "panics_total",
+    ] {
+        counter!(name).absolute(0);
+    }
 }
 // ANCHOR_END: names
 
@@ -105,6 +118,31 @@ pub fn delivered(messages: usize, receivers: usize, took: Duration) {
 pub fn stored(took: Duration) {
     counter!("messages_stored_total").increment(1);
     histogram!("store_seconds").record(took);
+}
+
+/// A feed had left out messages, and the log had them.
+pub fn gap_healed() {
+    counter!("gaps_healed_total").increment(1);
+}
+
+/// News found no place in a room's feed.
+pub fn feed_dropped() {
+    counter!("feed_dropped_total").increment(1);
+}
+
+/// Redis has answered, or has not.
+pub fn redis_answered(took: Duration) {
+    histogram!("redis_seconds").record(took);
+}
+
+/// Redis has not done what it was asked.
+pub fn redis_failed() {
+    counter!("redis_errors_total").increment(1);
+}
+
+/// A room had to begin anew.
+pub fn begun_anew() {
+    counter!("epochs_changed_total").increment(1);
 }
 
 /// Somebody has joined a room.

@@ -17,16 +17,23 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use tokio::time::sleep;
 
 use crate::address::group;
+use crate::log::Answer;
 use crate::names;
+use crate::users::Users;
 
 /// How often buckets that are full again are forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 // ANCHOR: tries
+/// How many failed tries an account takes at once, and how long one counts.
+pub const FAILURES: (u32, Duration) = (10, Duration::from_secs(6));
+
 /// All of these limits.
 pub struct Tries {
-    /// Failed tries to sign in, by account: whoever guesses one password from everywhere.
+    /// Failed tries to sign in, by account: whoever guesses one password from everywhere. If there
+    /// are several servers, `users` counts them instead.
     accounts: Failures<String>,
+    users: Arc<dyn Users>,
     /// Failed tries to sign in, by address: whoever guesses everyone's password from one place.
     addresses: Failures<IpAddr>,
     /// Registrations, by address.
@@ -37,9 +44,11 @@ pub struct Tries {
 
 impl Tries {
     /// Makes full buckets, and the task that tidies them up for as long as somebody has them.
-    pub fn new() -> Arc<Self> {
+    pub fn new(users: Arc<dyn Users>) -> Arc<Self> {
+        let (burst, period) = FAILURES;
         let tries = Arc::new(Self {
-            accounts: Failures::new(10, Duration::from_secs(6)),
+            accounts: Failures::new(burst, period),
+            users,
             addresses: Failures::new(30, Duration::from_secs(6)),
             registrations: Bucket::new(200, Duration::from_secs(1)),
             searches: Bucket::new(30, Duration::from_millis(500)),
@@ -48,19 +57,28 @@ impl Tries {
         tries
     }
 
-    /// Whether somebody may try to sign in now.
+    /// How long somebody has to wait until they may try to sign in, if they have to.
     ///
     /// # Errors
-    /// How long they have to wait.
-    pub fn check_sign_in(&self, name: &str, address: IpAddr) -> Result<(), Duration> {
-        self.accounts.check(&account(name))?;
-        self.addresses.check(&group(address))
+    /// [`Unavailable`](crate::log::Unavailable): nobody knows.
+    pub async fn sign_in_wait(&self, name: &str, address: IpAddr) -> Answer<Option<Duration>> {
+        // What is known here first: whoever has to wait does not get so far as to ask others.
+        if let Err(wait) = self.addresses.check(&group(address)) {
+            return Ok(Some(wait));
+        }
+        let account = account(name);
+        let elsewhere = self.users.blocked(&account, false).await?;
+        let wait = elsewhere.or_else(|| self.accounts.check(&account).err());
+        Ok(wait.filter(|wait| !wait.is_zero()))
     }
 
     /// Counts that somebody has tried in vain to sign in.
-    pub fn sign_in_failed(&self, name: &str, address: IpAddr) {
-        self.accounts.count(account(name));
+    pub async fn sign_in_failed(&self, name: &str, address: IpAddr) {
         self.addresses.count(group(address));
+        let account = account(name);
+        if let Ok(None) = self.users.blocked(&account, true).await {
+            self.accounts.count(account);
+        }
     }
 
     /// Takes one registration.
@@ -173,29 +191,34 @@ mod tests {
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    /// One server.
+    struct Alone;
+
+    impl Users for Alone {}
+
     #[tokio::test]
     async fn ten_failures_block_an_account_from_everywhere_and_nobody_else() {
-        let tries = Tries::new();
+        let tries = Tries::new(Arc::new(Alone));
         for n in 0..10u8 {
             let address = IpAddr::from([10, 0, 0, n]);
-            assert_eq!(tries.check_sign_in("ada", address), Ok(()), "{n}");
-            tries.sign_in_failed("Ada", address);
+            assert_eq!(tries.sign_in_wait("ada", address).await, Ok(None), "{n}");
+            tries.sign_in_failed("Ada", address).await;
         }
-        let wait = tries.check_sign_in("ADA", HOME).unwrap_err();
+        let wait = tries.sign_in_wait("ADA", HOME).await.unwrap().unwrap();
         assert!((5..=6).contains(&wait.as_secs()), "{wait:?}");
-        assert_eq!(tries.check_sign_in("grace", HOME), Ok(()));
+        assert_eq!(tries.sign_in_wait("grace", HOME).await, Ok(None));
     }
 
     #[tokio::test]
     async fn thirty_failures_block_an_address_for_every_account() {
-        let tries = Tries::new();
+        let tries = Tries::new(Arc::new(Alone));
         for n in 0..30 {
             let name = format!("user{n}");
-            assert_eq!(tries.check_sign_in(&name, HOME), Ok(()));
-            tries.sign_in_failed(&name, HOME);
+            assert_eq!(tries.sign_in_wait(&name, HOME).await, Ok(None));
+            tries.sign_in_failed(&name, HOME).await;
         }
-        assert!(tries.check_sign_in("ada", HOME).is_err());
-        assert_eq!(tries.check_sign_in("ada", [10, 0, 0, 1].into()), Ok(()));
+        assert!(tries.sign_in_wait("ada", HOME).await.unwrap().is_some());
+        assert_eq!(tries.sign_in_wait("ada", [10, 0, 0, 1].into()).await, Ok(None));
     }
 
     #[test]
