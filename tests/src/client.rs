@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -27,6 +28,8 @@ pub struct Client {
     pub room: String,
     /// The welcome that came unasked, from milestone 5 on.
     pub welcome: Option<Value>,
+    /// How long it waits for one event.
+    pub patience: Duration,
     milestone: u8,
     tag: String,
     journal: Journal,
@@ -57,6 +60,7 @@ impl Client {
             name: scene.name(&base),
             room: scene.name("room"),
             welcome,
+            patience: PATIENCE,
             milestone: scene.milestone,
             tag: scene.tag.clone(),
             journal,
@@ -294,9 +298,9 @@ impl Client {
     async fn fresh(&mut self, what: &str) -> Check<Came> {
         loop {
             self.journal.wait_for(&format!("{} to get {what}", self.base));
-            let came = match timeout(PATIENCE, self.inbox.recv()).await {
+            let came = match timeout(self.patience, self.inbox.recv()).await {
                 Ok(came) => came.unwrap_or(Came::End("the end of the connection".to_owned())),
-                Err(_elapsed) => return Err(self.journal.mismatch(&nothing(PATIENCE))),
+                Err(_elapsed) => return Err(self.journal.mismatch(&nothing(self.patience))),
             };
             if let Came::Event(event) = &came {
                 if self.is_foreign(event) {

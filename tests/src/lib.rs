@@ -12,14 +12,22 @@
 //! - [`raw`]: the WebSocket under both, which can send what no library would;
 //! - [`faults`] proves what scenarios can't, with a [`swarm`] of clients and a [`model`] of what they
 //!   should see, all by [`chance`]; [`rates`] counts acks, [`load`] everything else that has a number;
+//! - [`cluster`] is what several nodes of milestone 5 promise together; a [`fleet`] of them behind nginx
+//!   suffers what may happen to nodes, to [`redis`](mod@redis) and to what lies between; [`capacity`]
+//!   foretells how much work they have;
+//! - [`command`] reads the command lines of the programs in `src/bin`, and makes their exit codes;
 //! - [`program`] starts servers, [`proxy`] breaks the wire, [`journal`] keeps what was sent and received.
 
 pub mod accounts;
+pub mod capacity;
 pub mod chance;
 pub mod client;
+pub mod cluster;
+pub mod command;
 pub mod echo;
 pub mod event;
 pub mod faults;
+pub mod fleet;
 pub mod frames;
 pub mod journal;
 pub mod load;
@@ -29,6 +37,7 @@ pub mod program;
 pub mod proxy;
 pub mod rates;
 pub mod raw;
+pub mod redis;
 pub mod rules;
 pub mod scenario;
 pub mod scene;

@@ -99,6 +99,11 @@ impl Program {
             .env("MAX_CONNECTIONS_PER_USER", "1000")
     }
 
+    /// Whether it was told to keep everything in Redis.
+    pub fn is_in_redis(&self) -> bool {
+        self.env.iter().any(|(name, _)| name == "REDIS_URL")
+    }
+
     /// What this program is called in messages.
     pub fn name(&self) -> &str {
         &self.name
@@ -185,8 +190,11 @@ impl Program {
             .with_context(|| format!("can't start {}", path.display()))
     }
 
-    /// The file to run.
-    async fn path(&self) -> Result<PathBuf> {
+    /// The file to run, built if it has to be.
+    ///
+    /// # Errors
+    /// What the compiler said.
+    pub async fn path(&self) -> Result<PathBuf> {
         match &self.how {
             How::Package(package) => built(package).await,
             How::Command { program, .. } => Ok(program.clone()),
@@ -429,6 +437,14 @@ impl Lines {
 pub fn workspace() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
+}
+
+/// Where an installed program is: in a folder of `PATH`, or in one that Debian keeps out of the `PATH` of
+/// those who are not root, as it does with servers.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 /// A package's program, built at most once in the life of this process.

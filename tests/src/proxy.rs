@@ -43,6 +43,7 @@ pub struct FaultProxy {
     addr: SocketAddr,
     fault: watch::Sender<Fault>,
     swallowing: watch::Sender<bool>,
+    losing: watch::Sender<Option<String>>,
     upstream: watch::Sender<Option<SocketAddr>>,
     cuts: watch::Sender<u64>,
     open: Arc<AtomicUsize>,
@@ -59,12 +60,14 @@ impl FaultProxy {
         let addr = listener.local_addr()?;
         let (fault, faults) = watch::channel(Fault::None);
         let (swallowing, swallows) = watch::channel(false);
+        let (losing, loses) = watch::channel(None);
         let (upstream, upstreams) = watch::channel(Some(upstream));
         let (cuts, cut) = watch::channel(0);
         let open = Arc::new(AtomicUsize::new(0));
-        let wire = Wire { upstream: upstreams, faults, swallows, cut, open: Arc::clone(&open) };
+        let open_here = Arc::clone(&open);
+        let wire = Wire { upstream: upstreams, faults, swallows, loses, cut, open: open_here };
         let accepting = tokio::spawn(accept(listener, wire));
-        Ok(Self { addr, fault, swallowing, upstream, cuts, open, accepting })
+        Ok(Self { addr, fault, swallowing, losing, upstream, cuts, open, accepting })
     }
 
     /// Where it listens.
@@ -86,6 +89,12 @@ impl FaultProxy {
     /// connection that has lost bytes ends when this ends.
     pub fn swallow(&self, on: bool) {
         self.swallowing.send_replace(on);
+    }
+
+    /// Loses each piece that the server sends with this text in it, and nothing else: the connection
+    /// goes on. What a quiet server sends at once comes as one piece.
+    pub fn lose(&self, text: Option<&str>) {
+        self.losing.send_replace(text.map(str::to_owned));
     }
 
     /// Carries new connections to another server, as after a restart; to none, they are reset.
@@ -116,6 +125,7 @@ struct Wire {
     upstream: watch::Receiver<Option<SocketAddr>>,
     faults: watch::Receiver<Fault>,
     swallows: watch::Receiver<bool>,
+    loses: watch::Receiver<Option<String>>,
     cut: watch::Receiver<u64>,
     open: Arc<AtomicUsize>,
 }
@@ -170,7 +180,8 @@ async fn carry(mut client: TcpStream, mut wire: Wire, _counted: Counted) {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let up = pump(from_client, to_server, wire.faults.clone(), None);
-        let down = pump(from_server, to_client, wire.faults.clone(), Some(wire.swallows.clone()));
+        let loss = Loss { swallows: wire.swallows.clone(), loses: wire.loses.clone() };
+        let down = pump(from_server, to_client, wire.faults.clone(), Some(loss));
         tokio::select! {
             cut = wire.cut.changed() => cut.is_ok(),
             ended = async { tokio::try_join!(up, down) } => ended.is_err(),
@@ -188,22 +199,40 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Carries bytes one way until their end, which it passes on. Only the way down swallows.
+/// What the way down loses.
+struct Loss {
+    swallows: watch::Receiver<bool>,
+    loses: watch::Receiver<Option<String>>,
+}
+
+impl Loss {
+    /// Whether a piece is to be lost.
+    fn takes(&self, piece: &[u8]) -> bool {
+        let text = self.loses.borrow();
+        let Some(text) = text.as_ref().filter(|text| !text.is_empty()) else { return false };
+        piece.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+}
+
+/// Carries bytes one way until their end, which it passes on. Only the way down loses some.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut faults: watch::Receiver<Fault>,
-    mut swallows: Option<watch::Receiver<bool>>,
+    mut loss: Option<Loss>,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let portion = portion(*faults.borrow_and_update()).min(CHUNK);
         let length = from.read(chunk.get_mut(..portion).unwrap_or_default()).await?;
-        if let Some(swallows) = &mut swallows
+        if let Some(loss) = &mut loss
             && length > 0
-            && *swallows.borrow()
+            && *loss.swallows.borrow()
         {
-            return swallow(from, swallows).await;
+            return swallow(from, &mut loss.swallows).await;
+        }
+        if loss.as_ref().is_some_and(|loss| loss.takes(chunk.get(..length).unwrap_or_default())) {
+            continue;
         }
         pass(length, &mut faults).await;
         if length == 0 {
@@ -412,6 +441,18 @@ mod tests {
 
         proxy.swallow(false);
         assert!(!ends_in_order(&mut client).await);
+    }
+
+    #[tokio::test]
+    async fn a_losing_wire_loses_what_has_the_text_in_it_and_goes_on() {
+        let (proxy, mut client) = through_a_proxy().await;
+        proxy.lose(Some("bad"));
+        client.write_all(b"a bad word").await.unwrap();
+        let silence = timeout(Duration::from_millis(100), client.read_u8()).await;
+        assert!(silence.is_err(), "a byte came through");
+        comes_back(&mut client, b"a good word").await;
+        proxy.lose(None);
+        comes_back(&mut client, b"a bad word").await;
     }
 
     #[tokio::test]

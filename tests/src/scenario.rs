@@ -52,6 +52,16 @@ pub enum Needs {
     NoRateLimits,
     /// The program: the scenario starts it by itself, with settings of its own or to see it end.
     Program,
+    /// The same, and its data in files: it looks at them, or breaks them. A server that keeps
+    /// everything in Redis has none.
+    File,
+}
+
+impl Needs {
+    /// Whether the scenario starts its servers by itself.
+    pub fn own_server(self) -> bool {
+        matches!(self, Self::Program | Self::File)
+    }
 }
 
 /// The code of a scenario.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -29,7 +30,7 @@ pub struct Scene {
     /// In every name and room of this scenario, so that many can be played at one server at once.
     pub tag: String,
     /// The tokens of those who are signed in, by the name's base.
-    pub(crate) tokens: Mutex<BTreeMap<String, String>>,
+    pub(crate) tokens: Arc<Mutex<BTreeMap<String, String>>>,
     address: String,
     program: Option<Program>,
     running: Option<Running>,
@@ -49,7 +50,7 @@ impl Scene {
             journal: Journal::new(scenario.expected),
             milestone: scenario.milestone,
             tag,
-            tokens: Mutex::default(),
+            tokens: Arc::default(),
             address: String::new(),
             program: target.get_program().cloned(),
             running: None,
@@ -61,8 +62,24 @@ impl Scene {
             (Needs::Url | Needs::NoRateLimits, None) => scene.start(&[]).await?,
             // It starts its server by itself, with the settings it needs.
             (Needs::Program, _) => drop(scene.program()?),
+            (Needs::File, _) if scene.program()?.is_in_redis() => return Err(no_files()),
+            (Needs::File, _) => {}
         }
         Ok(scene)
+    }
+
+    /// Another server of the same program for the same people: they sign in at one, and use them all.
+    pub fn beside(&self) -> Self {
+        Self {
+            journal: self.journal.clone(),
+            milestone: self.milestone,
+            tag: self.tag.clone(),
+            tokens: Arc::clone(&self.tokens),
+            address: String::new(),
+            program: self.program.clone(),
+            running: None,
+            data: Scratch::new(),
+        }
     }
 
     /// The program under test.
@@ -95,6 +112,9 @@ impl Scene {
     pub fn program_with(&self, env: &[(&str, &str)]) -> Check<Program> {
         let program = self.program()?.env("DATA_DIR", self.data.path().display());
         let program = if self.milestone >= 5 { program.unlimited() } else { program };
+        // Those of one scenario find what was there before, and nobody else's.
+        let program =
+            if program.is_in_redis() { program.env("REDIS_PREFIX", &self.tag) } else { program };
         Ok(env.iter().fold(program, |program, (name, value)| program.env(name, value)))
     }
 
@@ -350,6 +370,11 @@ impl Scene {
 fn limited() -> Stop {
     let reason = "it sends more at once than rate limits let pass, and only a URL was given";
     Stop::Skipped(reason.to_owned())
+}
+
+/// Why a scenario is left out at a server that keeps everything in Redis.
+fn no_files() -> Stop {
+    Stop::Skipped("it is about files, and this server keeps everything in Redis".to_owned())
 }
 
 /// Host and port of a URL.

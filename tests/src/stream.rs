@@ -38,6 +38,14 @@ pub enum Asked {
 pub struct Stream {
     who: String,
     journal: Journal,
+    reader: Reader,
+    /// The `id:` of the last event that had one.
+    pub last_id: String,
+}
+
+/// Takes the events of a stream out of the bytes that come.
+#[derive(Debug)]
+pub struct Reader {
     socket: TcpStream,
     /// What has come and is not taken apart yet, with the lengths of the chunks in it.
     raw: Vec<u8>,
@@ -45,9 +53,65 @@ pub struct Stream {
     text: Vec<u8>,
     chunked: bool,
     ended: bool,
-    /// The `id:` of the last event that had one.
-    pub last_id: String,
 }
+
+impl Reader {
+    /// Reads a stream whose answer has begun with this; none, if it is no stream.
+    pub fn of(answer: &Answer, rest: Vec<u8>, socket: TcpStream) -> Result<Self, Unread> {
+        let kind = answer.header("content-type").unwrap_or_default();
+        if answer.status != 200 || !kind.starts_with("text/event-stream") {
+            return Err(Unread(rest, socket));
+        }
+        let chunked = answer.header("transfer-encoding") == Some("chunked");
+        Ok(Self { socket, raw: rest, text: Vec::new(), chunked, ended: false })
+    }
+
+    /// Reads up to the empty line at the end of an event, without the comments.
+    /// May be dropped while it waits: nothing is lost.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn read(&mut self) -> io::Result<Option<Sent>> {
+        loop {
+            self.take_chunks();
+            while let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
+                let block: Vec<u8> = self.text.drain(..end + 2).collect();
+                if let Some(sent) = parse(&String::from_utf8_lossy(&block)) {
+                    return Ok(Some(sent));
+                }
+            }
+            if self.ended || self.socket.read_buf(&mut self.raw).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes the chunks that are whole out of the raw bytes.
+    fn take_chunks(&mut self) {
+        if !self.chunked {
+            self.text.append(&mut self.raw);
+            return;
+        }
+        while let Some(line) = self.raw.windows(2).position(|two| two == b"\r\n") {
+            let length = String::from_utf8_lossy(self.raw.get(..line).unwrap_or_default());
+            let length = length.split(';').next().unwrap_or_default().trim().to_owned();
+            let Ok(length) = usize::from_str_radix(&length, 16) else { return };
+            // The chunk without bytes is the last one. The connection may stay open for the next request.
+            self.ended = length == 0;
+            let (start, end) = (line + 2, line + 2 + length);
+            let Some(chunk) = self.raw.get(start..end) else { return };
+            if self.raw.len() < end + 2 {
+                return;
+            }
+            self.text.extend_from_slice(chunk);
+            self.raw.drain(..end + 2);
+        }
+    }
+}
+
+/// What comes behind the head of an answer that is no stream.
+#[derive(Debug)]
+pub struct Unread(Vec<u8>, TcpStream);
 
 impl Stream {
     /// Asks for a stream.
@@ -64,26 +128,19 @@ impl Stream {
         let headers = [&[("Accept", "text/event-stream")], headers].concat();
         let request = raw::begin(scene.address(), "GET", path, &headers, "");
         let answer = scene.within("an answer", request).await?;
-        let (mut answer, rest, mut socket) =
-            answer.map_err(|error| scene.mismatch(&broken(&error)))?;
-        let kind = answer.header("content-type").unwrap_or_default();
-        if answer.status != 200 || !kind.starts_with("text/event-stream") {
-            let body = raw::read_body(&mut socket, rest, &answer);
-            let body = scene.within("the rest of the answer", body).await?;
-            answer.body = body.map_err(|error| scene.mismatch(&broken(&error)))?;
-            return Ok(Asked::Refused(answer));
+        let (mut answer, rest, socket) = answer.map_err(|error| scene.mismatch(&broken(&error)))?;
+        match Reader::of(&answer, rest, socket) {
+            Ok(reader) => {
+                let (who, journal) = (who.to_owned(), scene.journal.clone());
+                Ok(Asked::Stream(Self { who, journal, reader, last_id: String::new() }))
+            }
+            Err(Unread(rest, mut socket)) => {
+                let body = raw::read_body(&mut socket, rest, &answer);
+                let body = scene.within("the rest of the answer", body).await?;
+                answer.body = body.map_err(|error| scene.mismatch(&broken(&error)))?;
+                Ok(Asked::Refused(answer))
+            }
         }
-        let chunked = answer.header("transfer-encoding") == Some("chunked");
-        Ok(Asked::Stream(Self {
-            who: who.to_owned(),
-            journal: scene.journal.clone(),
-            socket,
-            raw: rest,
-            text: Vec::new(),
-            chunked,
-            ended: false,
-            last_id: String::new(),
-        }))
     }
 
     /// Opens a stream.
@@ -111,7 +168,7 @@ impl Stream {
     /// The connection breaks, or is silent.
     pub async fn next(&mut self, what: &str) -> Check<Option<Sent>> {
         self.journal.wait_for(&format!("{} to get {what}", self.who));
-        match timeout(PATIENCE, self.read()).await {
+        match timeout(PATIENCE, self.reader.read()).await {
             Ok(Ok(sent)) => {
                 let shown = sent.as_ref().map_or("the end of the stream", |sent| &sent.data);
                 self.journal.note(&format!("{} got {shown}", self.who));
@@ -163,44 +220,6 @@ impl Stream {
     /// A failure: what came instead of what was expected.
     pub fn mismatch(&self, got: &str) -> Stop {
         self.journal.mismatch(got)
-    }
-
-    /// Reads up to the empty line at the end of an event, without the comments.
-    async fn read(&mut self) -> io::Result<Option<Sent>> {
-        loop {
-            self.take_chunks();
-            while let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
-                let block: Vec<u8> = self.text.drain(..end + 2).collect();
-                if let Some(sent) = parse(&String::from_utf8_lossy(&block)) {
-                    return Ok(Some(sent));
-                }
-            }
-            if self.ended || self.socket.read_buf(&mut self.raw).await? == 0 {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Takes the chunks that are whole out of the raw bytes.
-    fn take_chunks(&mut self) {
-        if !self.chunked {
-            self.text.append(&mut self.raw);
-            return;
-        }
-        while let Some(line) = self.raw.windows(2).position(|two| two == b"\r\n") {
-            let length = String::from_utf8_lossy(self.raw.get(..line).unwrap_or_default());
-            let length = length.split(';').next().unwrap_or_default().trim().to_owned();
-            let Ok(length) = usize::from_str_radix(&length, 16) else { return };
-            // The chunk without bytes is the last one. The connection may stay open for the next request.
-            self.ended = length == 0;
-            let (start, end) = (line + 2, line + 2 + length);
-            let Some(chunk) = self.raw.get(start..end) else { return };
-            if self.raw.len() < end + 2 {
-                return;
-            }
-            self.text.extend_from_slice(chunk);
-            self.raw.drain(..end + 2);
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tests::program::{Program, Running, workspace};
+use tests::redis::{self, Fsync, Redis};
 use tests::scenario::{Needs, Outcome, Scenario, Target, of_milestone};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::OnceCell;
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
         let program = Program::cargo_package(package);
         // Those who share a server share its limits.
         let program = if number >= 5 { program.unlimited() } else { program };
+        if number >= 5 {
+            let server = Server::in_redis(&format!("{package}-redis"), program.clone());
+            trials.extend(of_server(number, &server, runtime.handle()));
+        }
         let server = Server::new(package, program, None);
         trials.extend(of_server(number, &server, runtime.handle()));
         if let Some(twin) = twin {
@@ -69,22 +74,44 @@ struct Server {
     program: Program,
     missing: Option<String>,
     running: OnceCell<Running>,
+    /// Where the program keeps everything, if not in a file.
+    redis: Option<OnceCell<Redis>>,
 }
 
 impl Server {
     fn new(name: &str, program: Program, missing: Option<String>) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), program, missing, running: OnceCell::new() })
+        let (name, running) = (name.to_owned(), OnceCell::new());
+        Arc::new(Self { name, program, missing, running, redis: None })
+    }
+
+    /// A program that keeps everything in one Redis: those who share no server have a prefix each.
+    fn in_redis(name: &str, program: Program) -> Arc<Self> {
+        let (name, running, missing) = (name.to_owned(), OnceCell::new(), redis::missing());
+        Arc::new(Self { name, program, missing, running, redis: Some(OnceCell::new()) })
+    }
+
+    /// Whether a scenario can be played at it at all.
+    fn suits(&self, scenario: &Scenario) -> bool {
+        self.redis.is_none() || scenario.needs != Needs::File
+    }
+
+    /// The program, with the Redis it needs.
+    async fn program(&self) -> anyhow::Result<Program> {
+        let Some(redis) = &self.redis else { return Ok(self.program.clone()) };
+        let redis = redis.get_or_try_init(|| Redis::start(Fsync::EverySecond)).await?;
+        Ok(self.program.clone().env("REDIS_URL", redis.url()))
     }
 
     /// The server a scenario is played at.
     async fn target(&self, scenario: &Scenario) -> anyhow::Result<Target> {
         // How long that takes is not the scenario's to bear.
         self.program.build().await?;
-        if scenario.alone || scenario.needs == Needs::Program {
-            return Ok(Target::program(self.program.clone()));
+        let program = self.program().await?;
+        if scenario.alone || scenario.needs.own_server() {
+            return Ok(Target::program(program));
         }
-        let running = self.running.get_or_try_init(|| self.program.start()).await?;
-        Ok(Target::running(running.url(), self.program.clone()))
+        let running = self.running.get_or_try_init(|| program.start()).await?;
+        Ok(Target::running(running.url(), program))
     }
 
     async fn play(&self, scenario: &Scenario) -> Result<Completion, Failed> {
@@ -99,7 +126,8 @@ impl Server {
 
 /// One test for each scenario at one server.
 fn of_server(milestone: u8, server: &Arc<Server>, runtime: &Handle) -> Vec<Trial> {
-    let trials = of_milestone(milestone).into_iter().map(|scenario| {
+    let scenarios = of_milestone(milestone).into_iter().filter(|scenario| server.suits(scenario));
+    let trials = scenarios.map(|scenario| {
         let (server, runtime) = (Arc::clone(server), runtime.clone());
         let name = format!("{}::{}", server.name, scenario.name);
         Trial::ignorable_test(name, move || match &server.missing {

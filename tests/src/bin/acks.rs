@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::Parser;
 use tests::program::Program;
-use tests::rates;
+use tests::{command, rates};
 
 /// How long each measurement takes.
 const TIME: Duration = Duration::from_secs(5);
@@ -14,18 +15,18 @@ const TIME: Duration = Duration::from_secs(5);
 /// How many senders at once.
 const SENDERS: [usize; 3] = [1, 32, 256];
 
+/// Measures how many messages a second the server acks, beside what the raw disk can do. It takes no
+/// options.
+#[derive(Parser)]
+#[command(verbatim_doc_comment)]
+struct Wanted;
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    command::run(run).await
 }
 
-async fn run() -> Result<()> {
+async fn run(_: Wanted) -> Result<bool> {
     let program = Program::cargo_package("step04-resilience");
     program.build().await?;
     println!("the raw disk: {:.0} writes of 4 KiB with fsync a second", rates::fsyncs(TIME)?);
@@ -37,5 +38,5 @@ async fn run() -> Result<()> {
         );
     }
     println!("the raw disk: {:.0} writes of 4 KiB with fsync a second", rates::fsyncs(TIME)?);
-    Ok(())
+    Ok(true)
 }

@@ -1,106 +1,88 @@
 //! `cargo run -p tests --release --bin fanout`: what a delivery and a handshake cost milestone 5, beside
 //! milestone 4.
 
-use std::env;
+use std::num::ParseIntError;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use tests::faults;
+use anyhow::Result;
+use clap::Parser;
 use tests::load::fanout::{Fanout, Handshakes, Shape, fanout, handshakes, pin};
-use tests::{load, rates};
+use tests::{command, load, rates};
 
-const HELP: &str = "\
-Measures what deliveries and handshakes cost the server. Every message is on the disk before it is
-acked and delivered, so how many there are a second is up to the disk; what one costs is not.
-The server and this program share one processor.
-
-Usage: fanout [--seconds N] [--rounds N] [--processor N] [--server NAME]
-
-  --seconds N       how long each measurement takes (5)
-  --rounds N        how often each is repeated; all rounds are printed (3)
-  --processor N     which one, or `any` (1)
-  --server NAME     a milestone's package (step04-resilience and step05-production, one after the other)
-  --help            shows this";
-
-/// What was asked for.
+/// Measures what deliveries and handshakes cost the server. Every message is on the disk before it is
+/// acked and delivered, so how many there are a second is up to the disk; what one costs is not.
+/// The server and this program share one processor.
+#[derive(Parser)]
+#[command(args_override_self = true, verbatim_doc_comment)]
 struct Wanted {
-    time: Duration,
+    /// How long each measurement takes
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seconds: u64,
+    /// How often each is repeated; all rounds are printed
+    #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
-    processor: Option<usize>,
-    servers: Vec<String>,
+    /// Which one, or `any`
+    #[arg(long, value_name = "N", default_value = "1")]
+    processor: Processor,
+    /// A milestone's package (step04-resilience and step05-production, one after the other)
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+}
+
+/// Where both run.
+#[derive(Clone)]
+enum Processor {
+    Any,
+    One(usize),
+}
+
+impl FromStr for Processor {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        if text == "any" { Ok(Self::Any) } else { text.parse().map(Self::One) }
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    if let Some(code) = faults::again_with_enough_files() {
-        return code;
-    }
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    command::run_with_enough_files(run).await
 }
 
-fn wanted() -> Result<Option<Wanted>> {
-    let servers = vec!["step04-resilience".to_owned(), "step05-production".to_owned()];
-    let time = Duration::from_secs(5);
-    let mut wanted = Wanted { time, rounds: 3, processor: Some(1), servers };
-    let mut arguments = env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        if ["--help", "-h"].contains(&name.as_str()) {
-            return Ok(None);
-        }
-        let value = arguments.next().with_context(|| format!("{name} needs a value\n\n{HELP}"))?;
-        match name.as_str() {
-            "--seconds" => wanted.time = Duration::from_secs(value.parse()?),
-            "--rounds" => wanted.rounds = value.parse()?,
-            "--processor" if value == "any" => wanted.processor = None,
-            "--processor" => wanted.processor = Some(value.parse()?),
-            "--server" => wanted.servers = vec![value],
-            _ => bail!("unknown: {name}\n\n{HELP}"),
-        }
-    }
-    Ok(Some(wanted))
-}
-
-async fn run() -> Result<()> {
-    let Some(wanted) = wanted()? else {
-        println!("{HELP}");
-        return Ok(());
-    };
-    for server in &wanted.servers {
+async fn run(wanted: Wanted) -> Result<bool> {
+    let servers = load::servers(wanted.server);
+    for server in &servers {
         load::server(server)?.0.build().await?;
     }
-    if let Some(processor) = wanted.processor {
+    if let Processor::One(processor) = wanted.processor {
         pin(processor).await?;
         println!("Server and generator are on processor {processor}.");
     }
     println!("The raw disk: {:.0} writes of 4 KiB with fsync a second.\n", disk()?);
-    measure(&wanted).await
+    measure(&servers, wanted.rounds, Duration::from_secs(wanted.seconds)).await?;
+    Ok(true)
 }
 
 fn disk() -> Result<f64> {
     rates::fsyncs(Duration::from_secs(2))
 }
 
-async fn measure(wanted: &Wanted) -> Result<()> {
+async fn measure(servers: &[String], rounds: usize, time: Duration) -> Result<()> {
     println!("{}", Fanout::HEAD);
     for shape in Shape::ALL {
-        for server in &wanted.servers {
+        for server in servers {
             let (program, milestone) = load::server(server)?;
-            for _ in 0..wanted.rounds {
-                println!("{}", fanout(&program, milestone, shape, wanted.time).await?);
+            for _ in 0..rounds {
+                println!("{}", fanout(&program, milestone, shape, time).await?);
             }
         }
     }
     println!("\n{}", Handshakes::HEAD);
-    for server in &wanted.servers {
+    for server in servers {
         let (program, milestone) = load::server(server)?;
-        for _ in 0..wanted.rounds {
+        for _ in 0..rounds {
             println!("{}", handshakes(&program, milestone).await?);
         }
     }

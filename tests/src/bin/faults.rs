@@ -1,87 +1,47 @@
 //! `cargo run -p tests --release --bin faults`: kills, cuts and starves milestone 4 under load, and
 //! prints whether anything was lost, came twice or out of order.
 
-use std::env;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::Parser;
 use tests::chance::Chance;
+use tests::command;
 use tests::faults::{self, Report};
 use tests::program::Program;
 
-const HELP: &str = "\
-Proves by faults that milestone 4 loses nothing.
-
-Usage: faults [--rounds N] [--clients N] [--seed N] [--only NAME] [--server NAME]
-
-  --rounds N        rounds of kill -9, and of faults of the wire (100)
-  --clients N       clients in the storm (2000)
-  --seconds N       how long the random run takes (60)
-  --seed N          repeats a run (by default another one each time)
-  --only NAME       kills, wires, frozen, restart, storm, slow, disk, clock or random
-  --server NAME     a package or the path of a program (step04-resilience)
-  --help            shows this";
-
-/// What was asked for.
+/// Proves by faults that milestone 4 loses nothing.
+#[derive(Parser)]
+#[command(args_override_self = true, verbatim_doc_comment)]
 struct Wanted {
+    /// Rounds of kill -9, and of faults of the wire
+    #[arg(long, value_name = "N", default_value_t = 100)]
     rounds: usize,
+    /// Clients in the storm
+    #[arg(long, value_name = "N", default_value_t = 2000)]
     clients: usize,
+    /// How long the random run takes
+    #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u64,
+    /// Repeats a run (by default another one each time)
+    #[arg(long, value_name = "N", default_value_t = Chance::seed(), hide_default_value = true)]
     seed: u64,
+    /// kills, wires, frozen, restart, storm, slow, disk, clock or random
+    #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// A package or the path of a program
+    #[arg(long, value_name = "NAME", default_value = "step04-resilience")]
     server: String,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if let Some(code) = faults::again_with_enough_files() {
-        return code;
-    }
-    match run().await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn wanted() -> Result<Option<Wanted>> {
-    let mut wanted = Wanted {
-        rounds: 100,
-        clients: 2000,
-        seconds: 60,
-        seed: Chance::seed(),
-        only: None,
-        server: "step04-resilience".to_owned(),
-    };
-    let mut arguments = env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        if ["--help", "-h"].contains(&name.as_str()) {
-            return Ok(None);
-        }
-        let value = arguments.next().with_context(|| format!("{name} needs a value\n\n{HELP}"))?;
-        match name.as_str() {
-            "--rounds" => wanted.rounds = value.parse()?,
-            "--clients" => wanted.clients = value.parse()?,
-            "--seconds" => wanted.seconds = value.parse()?,
-            "--seed" => wanted.seed = value.parse()?,
-            "--only" => wanted.only = Some(value),
-            "--server" => wanted.server = value,
-            _ => bail!("unknown: {name}\n\n{HELP}"),
-        }
-    }
-    Ok(Some(wanted))
+    command::run_with_enough_files(run).await
 }
 
 /// Runs what was asked for; whether all of it was right.
-async fn run() -> Result<bool> {
-    let Some(wanted) = wanted()? else {
-        println!("{HELP}");
-        return Ok(true);
-    };
+async fn run(wanted: Wanted) -> Result<bool> {
     let program = if wanted.server.contains('/') {
         Program::command(&wanted.server, Vec::<String>::new())
     } else {

@@ -17,8 +17,9 @@ Usage: cargo verify [--yes]
   --yes     install what is missing without asking (so does CI=true)
   --help    show this
 
-The tests need Chromium, chromedriver, Node with npm, Python 3 with venv, and faketime. What is missing is
-installed by apt-get, where there is one.";
+The tests need Chromium, chromedriver, Node with npm, Python 3 with venv, faketime and Redis; and on Linux
+nginx, Caddy, HAProxy, Prometheus and systemd. What is missing is installed by apt-get, where there is one.
+Debian starts some of these as services: stop them with `systemctl disable --now NAME`.";
 
 /// Programs that the tests start, and the Debian packages that bring them.
 const NEEDS: &[Need] = &[
@@ -32,6 +33,16 @@ const NEEDS: &[Need] = &[
     Need { what: "npm", programs: &["npm"], packages: &["npm"] },
     Need { what: "faketime", programs: &["faketime"], packages: &["faketime"] },
     Need { what: "Python 3", programs: &["python3"], packages: &["python3", "python3-venv"] },
+    Need { what: "Redis", programs: &["redis-server"], packages: &["redis-server"] },
+];
+
+/// What only the tests need that run on Linux alone: what is deployed there.
+const NEEDS_ON_LINUX: &[Need] = &[
+    Need { what: "nginx", programs: &["nginx"], packages: &["nginx"] },
+    Need { what: "Caddy", programs: &["caddy"], packages: &["caddy"] },
+    Need { what: "HAProxy", programs: &["haproxy"], packages: &["haproxy"] },
+    Need { what: "Prometheus", programs: &["promtool"], packages: &["prometheus"] },
+    Need { what: "systemd", programs: &["systemd-socket-activate"], packages: &["systemd"] },
 ];
 
 /// The learner's own package: unfinished work there is not this repository's to judge.
@@ -91,7 +102,8 @@ fn is_ci() -> bool {
 fn set_up(install_without_asking: bool) -> Result<(), String> {
     heading("What the tests need");
     let mut packages = Vec::new();
-    for need in NEEDS {
+    let on_linux = if cfg!(target_os = "linux") { NEEDS_ON_LINUX } else { &[] };
+    for need in NEEDS.iter().chain(on_linux) {
         match need.programs.iter().find_map(|program| find(program)) {
             Some(path) => println!("found   {}: {}", need.what, path.display()),
             None => {
@@ -108,10 +120,12 @@ fn set_up(install_without_asking: bool) -> Result<(), String> {
     if packages.is_empty() { Ok(()) } else { install(&packages, install_without_asking) }
 }
 
-/// Where a program is, by the folders in PATH.
+/// Where a program is, by the folders in PATH, and those that Debian keeps out of it for everyone but
+/// root.
 fn find(program: &str) -> Option<PathBuf> {
     let file = format!("{program}{}", env::consts::EXE_SUFFIX);
     env::split_paths(&env::var_os("PATH")?)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(&file))
         .find(|path| path.is_file())
 }

@@ -106,6 +106,11 @@ impl Door {
         Self { address: server.address().to_owned(), milestone }
     }
 
+    /// The door at an address, as of a proxy with servers of this milestone behind it.
+    pub fn at(address: &str, milestone: u8) -> Self {
+        Self { address: address.to_owned(), milestone }
+    }
+
     /// Which milestone it is.
     pub fn milestone(&self) -> u8 {
         self.milestone

@@ -30,3 +30,11 @@ pub fn server(package: &str) -> Result<(Program, u8)> {
     let number = number.with_context(|| format!("{package} is no milestone's package"))?;
     Ok((Program::cargo_package(package), number))
 }
+
+/// The packages that a measurement is about: the one that was asked for, or milestones 4 and 5 to compare.
+pub fn servers(wanted: Option<String>) -> Vec<String> {
+    match wanted {
+        Some(package) => vec![package],
+        None => vec!["step04-resilience".to_owned(), "step05-production".to_owned()],
+    }
+}

@@ -21,7 +21,7 @@ const TRIES: usize = 100;
 const AGAIN: Duration = Duration::from_millis(100);
 
 const DEGRADED: Scenario = Scenario {
-    needs: Needs::Program,
+    needs: Needs::File,
     limit: SLOW,
     ..Scenario::of(4, "production/graceful-degradation.html")
 };
@@ -113,7 +113,7 @@ async fn recovers(scene: &mut Scene) -> Check {
 }
 
 /// Says something that the server has to refuse, and gives the message.
-async fn refused(client: &mut Client, words: &str) -> Check<Value> {
+pub(crate) async fn refused(client: &mut Client, words: &str) -> Check<Value> {
     let message = client.message(words);
     client.send(message.clone()).await;
     let what = "`error` with code `unavailable`, the message's id and `retry_after`";
@@ -125,7 +125,7 @@ async fn refused(client: &mut Client, words: &str) -> Check<Value> {
 }
 
 /// Sends a message again until it is acked.
-async fn again(client: &mut Client, message: &Value) -> Check<Value> {
+pub(crate) async fn again(client: &mut Client, message: &Value) -> Check<Value> {
     for _ in 0..TRIES {
         client.send(message.clone()).await;
         match client.ack(text(message, "id")).await {
@@ -136,14 +136,18 @@ async fn again(client: &mut Client, message: &Value) -> Check<Value> {
     Err(client.mismatch("`unavailable`, again and again"))
 }
 
-async fn until_status(client: &mut Client, degraded: bool) -> Check {
+pub(crate) async fn until_status(client: &mut Client, degraded: bool) -> Check {
     let what = format!("`status` with `degraded` {degraded}");
     let wanted = json!({"type": "status", "degraded": degraded});
     until(client, &what, |event| *event == wanted).await.map(drop)
 }
 
 /// Reads until an event fulfills a condition.
-async fn until(client: &mut Client, what: &str, wanted: impl Fn(&Value) -> bool) -> Check<Value> {
+pub(crate) async fn until(
+    client: &mut Client,
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Check<Value> {
     loop {
         let event = client.next(what).await?;
         if wanted(&event) {

@@ -163,7 +163,7 @@ impl Caller {
     }
 
     /// Says hello with the old session, as one does who comes back.
-    async fn hello_again(&mut self, scene: &Scene) -> Check {
+    pub(crate) async fn hello_again(&mut self, scene: &Scene) -> Check {
         let hello = json!({"type": "hello", "name": self.name, "session": self.session});
         let headers = [("Authorization", self.authorization.as_str())];
         let answer = scene.post("/hello", &headers, &hello).await?;
@@ -186,7 +186,7 @@ impl Caller {
     }
 
     /// Opens the stream again where it ended, as a browser does by itself.
-    async fn listen_again(&self, scene: &Scene, last_id: &str) -> Check<Stream> {
+    pub(crate) async fn listen_again(&self, scene: &Scene, last_id: &str) -> Check<Stream> {
         let path = format!("/events?session={}&join={}", self.session, self.room);
         let authorization = ("Authorization", self.authorization.as_str());
         Stream::open(scene, &self.name, &path, &[authorization, ("Last-Event-ID", last_id)]).await

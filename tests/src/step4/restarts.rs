@@ -78,6 +78,7 @@ pub const SCENARIOS: &[Scenario] = &[
         sentence: "DATA_DIR is made if it is missing",
         expected: "a running server, and the directory",
         hint: "`std::fs::create_dir_all`.",
+        needs: Needs::File,
         run: |scene| Box::pin(makes_directory(scene)),
         ..DURABLE
     },
@@ -86,6 +87,7 @@ pub const SCENARIOS: &[Scenario] = &[
         sentence: "A DATA_DIR that can't be used is one clear sentence",
         expected: SENTENCE,
         hint: SENTENCE_HINT,
+        needs: Needs::File,
         run: |scene| Box::pin(unusable(scene)),
         ..DURABLE
     },
@@ -94,6 +96,7 @@ pub const SCENARIOS: &[Scenario] = &[
         sentence: "Two servers do not share a DATA_DIR",
         expected: SENTENCE,
         hint: "Two servers would number the same room twice. Lock a file in the directory (`File::try_lock`) for as long as the server runs.",
+        needs: Needs::File,
         run: |scene| Box::pin(shared(scene)),
         ..DURABLE
     },

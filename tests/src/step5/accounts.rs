@@ -126,7 +126,7 @@ pub const SCENARIOS: &[Scenario] = &[
         sentence: "Neither tokens nor passwords are in the data",
         expected: "files in DATA_DIR without the token, the cookie's value and the password",
         hint: "Store the SHA-256 of a token, and the argon2id hash of a password.",
-        needs: Needs::Program,
+        needs: Needs::File,
         run: |scene| Box::pin(not_in_the_data(scene)),
         ..ACCOUNT
     },

@@ -81,13 +81,13 @@ pub const SCENARIOS: &[Scenario] = &[
 const LIMITED: (&str, &str) = ("RATE_LIMIT", "on");
 
 /// A try to sign in with a wrong password.
-async fn guess(scene: &Scene, base: &str, headers: &[(&str, &str)]) -> Check<Answer> {
+pub(crate) async fn guess(scene: &Scene, base: &str, headers: &[(&str, &str)]) -> Check<Answer> {
     let body = json!({"name": scene.name(base), "password": "a wrong guess"});
     scene.post("/api/login", headers, &body).await
 }
 
 /// An answer must say that it is too much, and when it will not be.
-pub(super) fn is_limited(scene: &Scene, answer: &Answer) -> Check<Duration> {
+pub(crate) fn is_limited(scene: &Scene, answer: &Answer) -> Check<Duration> {
     let error = scene.is_error(answer, 429, "rate_limited")?;
     let seconds = answer.header("retry-after").and_then(|value| value.parse::<u64>().ok());
     let millis = error.get("retry_after").and_then(Value::as_u64);

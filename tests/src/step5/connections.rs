@@ -92,12 +92,12 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The session in a client's welcome.
-fn session(client: &Client) -> String {
+pub(crate) fn session(client: &Client) -> String {
     client.welcome.as_ref().map(|welcome| text(welcome, "session").to_owned()).unwrap_or_default()
 }
 
 /// Connects with the session of an earlier connection.
-async fn back(scene: &Scene, base: &str, session: &str) -> Check<Client> {
+pub(crate) async fn back(scene: &Scene, base: &str, session: &str) -> Check<Client> {
     scene.connect_to(base, &format!("/ws?session={session}")).await
 }
 

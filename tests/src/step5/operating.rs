@@ -82,6 +82,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: "exit code 0 and a file; after a restore the history and the accounts, another epoch, and nobody signed in",
         hint: BACKUP_HINT,
         limit: SLOW,
+        needs: Needs::File,
         run: |scene| Box::pin(backup(scene)),
         ..OPERATING
     },
@@ -91,6 +92,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: "one sentence and exit code 1, and data as they were",
         hint: "Look at the file before you touch the data, and take the directory's lock.",
         limit: SLOW,
+        needs: Needs::File,
         run: |scene| Box::pin(bad_backups(scene)),
         ..OPERATING
     },
@@ -100,6 +102,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: "one sentence on stderr and exit code 1, and data as they were",
         hint: "`PRAGMA user_version` says which version wrote the file: compare it before anything else.",
         limit: SLOW,
+        needs: Needs::File,
         run: |scene| Box::pin(newer(scene)),
         ..OPERATING
     },
@@ -109,6 +112,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: "with RETENTION=1d, no message of two days ago in the history or the search, the others with their numbers, and `gap` for a cursor among the old ones",
         hint: "Delete by time, from the start of a room on, in small steps; and once when the server starts.",
         limit: SLOW,
+        needs: Needs::File,
         run: |scene| Box::pin(retention(scene)),
         ..OPERATING
     },

@@ -244,12 +244,12 @@ async fn ends_connections(scene: &mut Scene) -> Check {
 }
 
 /// Connects with headers that say who it is.
-async fn connect_with(scene: &Scene, headers: &[(&str, &str)]) -> Check<Client> {
+pub(crate) async fn connect_with(scene: &Scene, headers: &[(&str, &str)]) -> Check<Client> {
     Ok(Client::new(scene.wire_at("ada", "/ws", headers).await?, scene))
 }
 
 /// Reads a stream to its end.
-pub(super) async fn until_end(stream: &mut Stream) -> Check {
+pub(crate) async fn until_end(stream: &mut Stream) -> Check {
     for _ in 0..50 {
         if stream.next("the end of the stream").await?.is_none() {
             return Ok(());

@@ -88,7 +88,7 @@ async fn run(scene: &Scene, argument: &str, env: &[(&str, &str)]) -> Check<Ended
 }
 
 /// What a program that has ended left behind, for people.
-pub(super) fn told(ended: &Ended) -> String {
+pub(crate) fn told(ended: &Ended) -> String {
     let code = ended.code.map_or("no exit code".to_owned(), |code| format!("exit code {code}"));
     format!("{code}, \"{}\" on stdout, \"{}\" on stderr", ended.stdout.trim(), ended.stderr.trim())
 }

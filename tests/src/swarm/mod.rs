@@ -4,32 +4,39 @@
 //! They are made for tests and independent of the clients that are built for people, so that both
 //! do not share a mistake.
 
+pub mod line;
+
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{WebSocketStream, client_async};
 use uuid::Uuid;
 
 use crate::chance::Chance;
 use crate::event::text;
 use crate::model::{Draft, Figures, Log, Record};
+use line::{Caller, Incoming, Line};
 
 /// How often to look whether something has come about.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Nobody waits for longer than this before the next try, and nobody tries at once.
 const SHORTEST: Duration = Duration::from_millis(10);
+
+/// After what time to send again what came too early.
+const SOON: Duration = Duration::from_millis(300);
+
+/// The goodbye to a connection of which there is a newer one. Where requests may be held up for seconds
+/// on their way, it may also be one that its client had given up.
+const REPLACED: u16 = 4500;
 
 /// How the events begin that say who comes and who goes. In a storm there are millions of them, and
 /// nobody here reads them.
@@ -52,6 +59,8 @@ pub struct Habits {
     pub longest_backoff: Duration,
     /// How long a message is, in characters.
     pub length: usize,
+    /// Whether a room may begin anew: where the log may lose its end, that is right.
+    pub forgives: bool,
 }
 
 impl Habits {
@@ -65,6 +74,7 @@ impl Habits {
             backoff: Duration::from_millis(50),
             longest_backoff: Duration::from_millis(500),
             length: 20,
+            forgives: false,
         }
     }
 
@@ -79,6 +89,19 @@ impl Habits {
             ..Self::hasty(rooms)
         }
     }
+}
+
+/// One client of a swarm.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// The name.
+    pub name: String,
+    /// Where it connects to.
+    pub address: SocketAddr,
+    /// What says who it is, from milestone 5 on.
+    pub token: Option<String>,
+    /// Whether it has to do without a WebSocket. That takes a token.
+    pub without_websocket: bool,
 }
 
 /// What all clients of a swarm are told.
@@ -97,7 +120,11 @@ pub struct Swarm {
     orders: watch::Sender<Order>,
     /// Counts how often everyone was asked to begin anew with what is stored.
     reloads: watch::Sender<u64>,
+    arrivals: Arrivals,
 }
+
+/// When somebody has knocked.
+type Arrivals = Arc<Mutex<Vec<Instant>>>;
 
 /// One of them.
 #[derive(Debug)]
@@ -113,7 +140,7 @@ impl Drop for Member {
     }
 }
 
-fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+fn lock<T>(record: &Mutex<T>) -> MutexGuard<'_, T> {
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -125,26 +152,42 @@ impl Swarm {
         habits: &Habits,
         chance: &mut Chance,
     ) -> Self {
+        let people = addresses.iter().cycle().take(count).enumerate().map(|(number, address)| {
+            let (name, address) = (format!("user{number}"), *address);
+            Person { name, address, token: None, without_websocket: false }
+        });
+        Self::of(people, habits, chance)
+    }
+
+    /// Starts these clients.
+    pub fn of(
+        people: impl IntoIterator<Item = Person>,
+        habits: &Habits,
+        chance: &mut Chance,
+    ) -> Self {
         let (orders, order) = watch::channel(Order::Listen);
         let (reloads, reload) = watch::channel(0);
-        let addresses = addresses.iter().cycle().copied();
-        let members = addresses.take(count).enumerate().map(|(number, address)| {
-            let name = format!("user{number}");
-            let record = Arc::new(Mutex::new(Record { name, ..Record::default() }));
+        let arrivals: Arrivals = Arc::default();
+        let members = people.into_iter().map(|person| {
+            let forgives = habits.forgives;
+            let record = Record { name: person.name.clone(), forgives, ..Record::default() };
+            let record = Arc::new(Mutex::new(record));
             let is_here = Arc::new(AtomicBool::new(false));
             let life = Life {
-                address,
+                person,
                 habits: habits.clone(),
                 record: Arc::clone(&record),
                 is_here: Arc::clone(&is_here),
                 turns: Turns { order: order.clone(), chance: chance.fork(), next: None },
                 reload: reload.clone(),
+                arrivals: Arc::clone(&arrivals),
                 chance: chance.fork(),
                 said: 0,
             };
             Member { record, is_here, task: tokio::spawn(life.live()) }
         });
-        Self { members: members.collect(), orders, reloads }
+        let members = members.collect();
+        Self { members, orders, reloads, arrivals }
     }
 
     /// Lets everyone talk, each this often on average.
@@ -213,6 +256,45 @@ impl Swarm {
         wait(limit, || complete() == self.members.len(), what).await
     }
 
+    /// How often clients have knocked since then: all together, and at most within a time as long as
+    /// this.
+    pub fn arrivals(&self, since: Instant, within: Duration) -> (usize, usize) {
+        let mut times = lock(&self.arrivals).clone();
+        times.retain(|time| *time >= since);
+        times.sort_unstable();
+        let until = |end: Instant| times.partition_point(|time| *time < end);
+        let most =
+            times.iter().enumerate().map(|(first, time)| until(*time + within) - first).max();
+        (times.len(), most.unwrap_or_default())
+    }
+
+    /// How many streams have ended for a newer one, over all clients.
+    pub fn replaced(&self) -> usize {
+        self.members.iter().map(|member| lock(&member.record).replaced).sum()
+    }
+
+    /// How many rooms have begun anew, over all clients.
+    pub fn begun_anew(&self) -> usize {
+        self.members.iter().map(|member| lock(&member.record).begun_anew).sum()
+    }
+
+    /// What was acked until now.
+    pub fn acked_ids(&self) -> HashSet<Uuid> {
+        let ids = |member: &Member| lock(&member.record).acked.keys().copied().collect::<Vec<_>>();
+        self.members.iter().flat_map(ids).collect()
+    }
+
+    /// Forgets what else was acked than these: the log has lost it. Gives how much.
+    pub fn forget_acked(&self, kept: &HashSet<Uuid>) -> usize {
+        let forget = |member: &Member| {
+            let mut record = lock(&member.record);
+            let acked = record.acked.len();
+            record.acked.retain(|id, _| kept.contains(id));
+            acked - record.acked.len()
+        };
+        self.members.iter().map(forget).sum()
+    }
+
     /// What everyone has sent and seen, compared with the log.
     pub fn compare(&self, log: &Log) -> Figures {
         let records: Vec<Record> =
@@ -239,13 +321,14 @@ async fn wait(
 
 /// What a client's task owns.
 struct Life {
-    address: SocketAddr,
+    person: Person,
     habits: Habits,
     /// What a browser keeps in IndexedDB, and what the test looks at.
     record: Arc<Mutex<Record>>,
     is_here: Arc<AtomicBool>,
     turns: Turns,
     reload: watch::Receiver<u64>,
+    arrivals: Arrivals,
     chance: Chance,
     said: usize,
 }
@@ -253,16 +336,14 @@ struct Life {
 /// Why a connection ended.
 struct Lost;
 
-type WebSocket = WebSocketStream<TcpStream>;
-
 impl Life {
     /// Connects, again and again.
     async fn live(mut self) {
         let mut attempt = 0;
         loop {
-            if let Some(mut socket) = self.connect().await {
+            if let Some(mut line) = self.connect().await {
                 attempt = 0;
-                let Lost = self.chat(&mut socket).await;
+                let Lost = self.chat(&mut line).await;
                 self.is_here.store(false, Ordering::SeqCst);
             }
             let longest = self.habits.backoff.saturating_mul(1 << attempt.min(10));
@@ -283,33 +364,37 @@ impl Life {
         }
     }
 
-    /// Opens a WebSocket, says hello, and asks for the rooms.
-    async fn connect(&mut self) -> Option<WebSocket> {
-        let patience = self.habits.patience;
-        let opening = async {
-            let stream = TcpStream::connect(self.address).await.ok()?;
-            stream.set_nodelay(true).ok()?;
-            let url = format!("ws://{}/ws", self.address);
-            let (mut socket, _) = client_async(url, stream).await.ok()?;
-            let (name, session) = {
-                let record = lock(&self.record);
-                (record.name.clone(), record.session.clone())
-            };
-            send(&mut socket, &hello(&name, session.as_deref())).await.ok()?;
-            let welcome = until_welcome(&mut socket).await?;
-            let mut record = lock(&self.record);
-            record.session = Some(text(&welcome, "session").to_owned());
-            record.connections += 1;
-            Some(socket)
+    /// Connects, with the session of the last time.
+    async fn connect(&mut self) -> Option<Line> {
+        lock(&self.arrivals).push(Instant::now());
+        let (session, last_id) = {
+            let record = lock(&self.record);
+            (record.session.clone(), record.last_id.clone())
         };
-        timeout(patience, opening).await.ok().flatten()
+        let Person { name, address, token, without_websocket } = &self.person;
+        let (session, token) = (session.as_deref(), token.as_deref());
+        let caller = Caller { address: *address, name, token, session };
+        let opening = async {
+            if *without_websocket {
+                Line::by_requests(caller, &self.habits.rooms, &last_id).await
+            } else {
+                Line::by_websocket(caller).await
+            }
+        };
+        // A hello that is given up may still be heard, after the next one: it takes more patience.
+        let patience = self.habits.patience * if *without_websocket { 4 } else { 1 };
+        let (line, welcome) = timeout(patience, opening).await.ok().flatten()?;
+        let mut record = lock(&self.record);
+        record.session = Some(text(&welcome, "session").to_owned());
+        record.connections += 1;
+        Some(line)
     }
 
     /// Joins with the cursors, sends what waits, then talks and listens to the end of the connection.
-    async fn chat(&mut self, socket: &mut WebSocket) -> Lost {
+    async fn chat(&mut self, line: &mut Line) -> Lost {
         self.reload.mark_unchanged();
         let mut missing = self.habits.rooms.len();
-        if self.resume(socket).await.is_err() {
+        if self.resume(line).await.is_err() {
             return Lost;
         }
         let mut heard = Instant::now();
@@ -317,10 +402,10 @@ impl Life {
         let mut again: Option<Instant> = None;
         loop {
             select! {
-                frame = socket.next() => {
+                incoming = line.next() => {
                     heard = Instant::now();
-                    let Some(Ok(frame)) = frame else { return Lost };
-                    match self.read(&frame) {
+                    let Some(incoming) = incoming else { return Lost };
+                    match self.read(incoming) {
                         Read::Joined => {
                             missing = missing.saturating_sub(1);
                             if missing == 0 {
@@ -334,20 +419,21 @@ impl Life {
                 }
                 () = self.turns.next() => {
                     let event = self.write();
-                    if self.send(socket, &event).await.is_err() {
+                    if self.send(line, &event).await.is_err() {
                         return Lost;
                     }
                 }
                 () = sleep_until(ping) => {
                     ping = Instant::now() + self.habits.ping;
-                    let sent = timeout(self.habits.patience, socket.send(Message::Ping("".into()))).await;
-                    if heard.elapsed() > self.habits.silence || !matches!(sent, Ok(Ok(()))) {
+                    let sent = timeout(self.habits.patience, line.ping()).await;
+                    let is_silent = line.answers_pings() && heard.elapsed() > self.habits.silence;
+                    if is_silent || !matches!(sent, Ok(Ok(()))) {
                         return Lost;
                     }
                 }
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
                     again = None;
-                    if self.send_waiting(socket).await.is_err() {
+                    if self.send_waiting(line).await.is_err() {
                         return Lost;
                     }
                 }
@@ -356,7 +442,7 @@ impl Life {
         }
     }
 
-    async fn resume(&mut self, socket: &mut WebSocket) -> Result<(), Lost> {
+    async fn resume(&mut self, line: &mut Line) -> Result<(), Lost> {
         let joins: Vec<String> = {
             let record = lock(&self.record);
             let cursor = |room: &String| match record.views.get(room) {
@@ -367,24 +453,26 @@ impl Life {
             };
             self.habits.rooms.iter().map(|room| cursor(room).to_string()).collect()
         };
-        for join in joins {
-            self.send(socket, &join).await?;
+        if !line.joins_by_itself() {
+            for join in &joins {
+                self.send(line, join).await?;
+            }
         }
-        self.send_waiting(socket).await
+        self.send_waiting(line).await
     }
 
     /// Sends everything in the outbox. What had arrived already is only acked once more.
-    async fn send_waiting(&mut self, socket: &mut WebSocket) -> Result<(), Lost> {
+    async fn send_waiting(&mut self, line: &mut Line) -> Result<(), Lost> {
         let waiting: Vec<String> = lock(&self.record).outbox.iter().map(Draft::event).collect();
         lock(&self.record).sent_again += waiting.len() as u64;
         for event in waiting {
-            self.send(socket, &event).await?;
+            self.send(line, &event).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, socket: &mut WebSocket, event: &str) -> Result<(), Lost> {
-        match timeout(self.habits.patience, send(socket, event)).await {
+    async fn send(&self, line: &mut Line, event: &str) -> Result<(), Lost> {
+        match timeout(self.habits.patience, line.send(event)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Lost),
         }
@@ -403,20 +491,29 @@ impl Life {
         event
     }
 
-    fn read(&mut self, frame: &Message) -> Read {
-        let Message::Text(json) = frame else {
-            if let Message::Close(Some(close)) = frame
-                && u16::from(close.code) >= 4500
-            {
-                lock(&self.record).wrong.push(format!("closed with {}", close.code));
+    fn read(&mut self, incoming: Incoming) -> Read {
+        let (json, last_id) = match incoming {
+            Incoming::Event(json, last_id) => (json, last_id),
+            Incoming::Later(after) => return Read::Later(after),
+            Incoming::Other => return Read::Other,
+            Incoming::Close(code) => {
+                let mut record = lock(&self.record);
+                if code == REPLACED && self.person.without_websocket {
+                    record.replaced += 1;
+                } else if code >= 4500 {
+                    record.wrong.push(format!("closed with {code}"));
+                }
+                return Read::End;
             }
-            return if frame.is_close() { Read::End } else { Read::Other };
         };
         if json.starts_with(PRESENCE) {
             return Read::Other;
         }
-        let event: Value = serde_json::from_str(json).unwrap_or_default();
+        let event: Value = serde_json::from_str(&json).unwrap_or_default();
         let mut record = lock(&self.record);
+        if !last_id.is_empty() {
+            record.last_id = last_id;
+        }
         match text(&event, "type") {
             "joined" => {
                 record.take(&event);
@@ -434,6 +531,10 @@ impl Life {
                 // A join: the next connection tries it again.
                 None => Read::End,
             },
+            // A request may be faster than the stream whose rooms it needs.
+            "error" if text(&event, "code") == "not_in_room" && self.person.without_websocket => {
+                Read::Later(SOON)
+            }
             "error" => {
                 record.wrong.push(event.to_string());
                 Read::Other
@@ -486,30 +587,6 @@ impl Turns {
                 Ok(Ok(())) => self.next = None,
                 Ok(Err(_nobody)) => std::future::pending::<()>().await,
             }
-        }
-    }
-}
-
-fn hello(name: &str, session: Option<&str>) -> String {
-    match session {
-        Some(session) => json!({"type": "hello", "name": name, "session": session}).to_string(),
-        None => json!({"type": "hello", "name": name}).to_string(),
-    }
-}
-
-async fn send(socket: &mut WebSocket, event: &str) -> Result<()> {
-    Ok(socket.send(Message::text(event)).await?)
-}
-
-/// Reads up to the welcome; none, if the name is taken or the connection ends.
-async fn until_welcome(socket: &mut WebSocket) -> Option<Value> {
-    loop {
-        let Message::Text(json) = socket.next().await?.ok()? else { continue };
-        let event: Value = serde_json::from_str(&json).ok()?;
-        match text(&event, "type") {
-            "welcome" => return Some(event),
-            "error" => return None,
-            _ => {}
         }
     }
 }
