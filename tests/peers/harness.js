@@ -33,7 +33,8 @@ export async function start(t, script, env = {}) {
     const [code] = await within(exited, `${script} to stop`);
     return code;
   };
-  return { line, http: `http://${url.host}`, ws: `ws://${url.host}`, stop };
+  const kill = () => child.kill('SIGKILL');
+  return { line, http: `http://${url.host}`, ws: `ws://${url.host}`, stop, kill };
 }
 
 /** One client. What comes in waits here until the test asks for it. */
