@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::command::Script;
+
 /// Serves the book at http://127.0.0.1:3000, and runs the milestones beside the text.
 ///
 /// Without a command, `cargo learn` builds the book, serves it with live reload, builds the milestones
@@ -61,9 +63,36 @@ pub enum Command {
         #[arg(long)]
         url: Option<String>,
     },
+    /// Start several nodes of milestone 5 with one Redis, and see that nothing gets lost
+    ///
+    /// A load balancer stands before the nodes, and simulated people talk through it all the time. Kill
+    /// a node or Redis, freeze them, cut a wire, and watch: the keys are at the foot of the screen. The
+    /// exit code is 0 only if nothing was lost and nothing came twice. It needs redis-server.
+    Cluster(Cluster),
     /// Write anew what in the book is generated from the milestones (for who works on the book)
     #[command(hide = true)]
     Mend,
+}
+
+/// How to play with a cluster.
+#[derive(Debug, Clone, Args)]
+pub struct Cluster {
+    /// The port of the load balancer; the nodes get the next ones. 0 takes any free ones
+    #[arg(long, default_value_t = 3010, value_parser = clap::value_parser!(u16).range(0..=65_000))]
+    pub port: u16,
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub nodes: u8,
+    /// How many simulated people
+    #[arg(long, default_value_t = 12, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub robots: u8,
+    /// Do this instead of waiting for keys, such as "kill 2, wait 3, start 2, wait 3"
+    ///
+    /// Steps with commas between them: kill, stop, start, freeze, thaw, cut and mend with the number of
+    /// a node; kill, start, freeze and thaw with redis; wait with seconds; quit. It works without a
+    /// terminal, too.
+    #[arg(long)]
+    pub script: Option<Script>,
 }
 
 #[cfg(test)]

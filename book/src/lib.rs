@@ -6,6 +6,7 @@
 //! - [`serve`]: `cargo learn`, which serves the book and runs the milestones beside it;
 //! - [`new`]: `cargo learn new`, the learner's own crate;
 //! - [`check`] and [`progress`]: `cargo learn check`, and what it remembers;
+//! - [`cluster`]: `cargo learn cluster`, several nodes over one Redis, to break and mend;
 //! - [`gates`]: what must hold for the book, checked by `tests/gates.rs`;
 //! - [`changes`]: which lines of a milestone are new, for the marks in the book's listings;
 //! - [`paint`] and [`stamp`]: colors, and the date in a folder's name.
@@ -14,6 +15,7 @@ pub mod book;
 pub mod changes;
 pub mod check;
 pub mod cli;
+pub mod cluster;
 pub mod gates;
 pub mod milestone;
 pub mod new;

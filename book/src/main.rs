@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use ::tests::program::workspace;
 use clap::Parser;
 use learn::cli::{Cli, Command};
-use learn::{changes, check, new, serve};
+use learn::{changes, check, cluster, new, serve};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,6 +23,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         None => serve::run(cli.serve).await?,
         Some(Command::New { from }) => println!("{}", new::run(workspace(), from)?),
         Some(Command::Check { milestone, url }) => return check::run(milestone, url).await,
+        Some(Command::Cluster(options)) => return cluster::run(options).await,
         Some(Command::Mend) => println!("{}", changes::rewrite(workspace())?),
     }
     Ok(ExitCode::SUCCESS)

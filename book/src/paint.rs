@@ -15,6 +15,11 @@ impl Paint {
         Self { on: stdout().is_terminal() && !unwanted }
     }
 
+    /// No colors.
+    pub fn none() -> Self {
+        Self { on: false }
+    }
+
     /// For what holds.
     pub fn good(self, text: &str) -> String {
         self.with("32", text)

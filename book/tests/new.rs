@@ -44,10 +44,17 @@ impl Copy {
 
     /// What is only for the book must not be handed out.
     fn expect_no_marks(&self) -> Result<()> {
-        for entry in fs::read_dir(self.0.join(new::NAME).join("src"))? {
-            let path = entry?.path();
-            let text = fs::read_to_string(&path)?;
-            ensure!(!text.contains("ANCHOR"), "{}", path.display());
+        let mut folders = vec![self.0.join(new::NAME).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = fs::read_to_string(&path)?;
+                ensure!(!text.contains("ANCHOR"), "{}", path.display());
+            }
         }
         Ok(())
     }

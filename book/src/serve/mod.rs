@@ -106,7 +106,7 @@ async fn register(panels: Arc<Panels>, stop: CancellationToken) {
 }
 
 /// Waits for Ctrl-C, or for the SIGTERM that asks a program to end.
-async fn cancel_on_signal(stop: CancellationToken) {
+pub(crate) async fn cancel_on_signal(stop: CancellationToken) {
     #[cfg(unix)]
     {
         use signal::unix::SignalKind;
