@@ -605,7 +605,7 @@ mutants! {
         "is_some_and(|member| member.listeners.is_empty())" => "is_some()",
         a_user_leaves_with_the_last_connection;
     5 old_connection_stays in "src/hub.rs":
-        "old.replaced.cancel();" => "",
+        "old.cancel();" => "",
         coming_back_with_its_session_ends_a_client_s_old_connection;
     5 ids_of_everyone in "src/store.rs":
         "(names::key(from), now())" => "(String::from(\"everyone\"), now())",
